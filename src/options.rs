@@ -1,0 +1,216 @@
+//! What a collection is: its name, dimension, metric and parameters.
+
+use crate::error::{Error, Result};
+
+/// How far two vectors are from each other. Smaller is nearer under every metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Metric {
+    /// Squared Euclidean distance, Σ (xᵢ − yᵢ)².
+    L2,
+    /// 1 − cos(x, y). Vectors need not be normalised; zero vectors are refused.
+    Cosine,
+    /// −⟨x, y⟩, for maximum inner product.
+    Dot,
+}
+
+impl Metric {
+    pub(crate) fn to_byte(self) -> u8 {
+        match self {
+            Metric::L2 => 0,
+            Metric::Cosine => 1,
+            Metric::Dot => 2,
+        }
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        [Metric::L2, Metric::Cosine, Metric::Dot].into_iter().find(|m| m.to_byte() == byte)
+    }
+}
+
+impl std::fmt::Display for Metric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Metric::L2 => "l2",
+            Metric::Cosine => "cosine",
+            Metric::Dot => "dot",
+        })
+    }
+}
+
+/// Names a collection and states what it must be, as redb's `TableDefinition` does for tables.
+///
+/// Dimension and metric are always stated. What is left unstated takes its default when the collection is created, and the
+/// stored value afterwards; what is stated must agree with what is stored, except `ef_construction`, which may change.
+///
+/// ```
+/// use nestling::{CollectionDefinition, Metric};
+///
+/// const NOTES: CollectionDefinition = CollectionDefinition::new("notes", 384, Metric::Cosine);
+/// const PHOTOS: CollectionDefinition = CollectionDefinition::new("photos", 512, Metric::Dot).m(24).seed(7);
+/// # let _ = (NOTES, PHOTOS);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectionDefinition<'a> {
+    name: &'a str,
+    dimension: usize,
+    metric: Metric,
+    m: Option<usize>,
+    m0: Option<usize>,
+    ef_construction: Option<usize>,
+    seed: Option<u64>,
+}
+
+impl<'a> CollectionDefinition<'a> {
+    /// A collection of vectors of `dimension` components (1..=65,535) under `metric`.
+    pub const fn new(name: &'a str, dimension: usize, metric: Metric) -> Self {
+        Self { name, dimension, metric, m: None, m0: None, ef_construction: None, seed: None }
+    }
+
+    /// Neighbours that a new node is given on each layer, and the most it may have above layer 0: 2..=128, 16 by default.
+    /// More gives better recall on hard data, and costs memory and insertion time.
+    pub const fn m(mut self, m: usize) -> Self {
+        self.m = Some(m);
+        self
+    }
+
+    /// The most neighbours a node may have on layer 0: m..=256, 2·m by default.
+    pub const fn m0(mut self, m0: usize) -> Self {
+        self.m0 = Some(m0);
+        self
+    }
+
+    /// How many candidates an insertion considers: m..=65,535, 200 by default. It may change from one opening to the next.
+    pub const fn ef_construction(mut self, ef_construction: usize) -> Self {
+        self.ef_construction = Some(ef_construction);
+        self
+    }
+
+    /// The seed of the nodes' levels, 0 by default: the same seed and the same operations give the same graph.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The collection's name.
+    pub const fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// The parameters of a collection created by this definition; a typed error for what is out of range.
+    pub(crate) fn parameters(&self) -> Result<Parameters> {
+        let m = self.m.unwrap_or(16);
+        let parameters = Parameters {
+            dimension: self.dimension,
+            metric: self.metric,
+            m,
+            m0: self.m0.unwrap_or(m.saturating_mul(2)),
+            ef_construction: self.ef_construction.unwrap_or(200.max(m)),
+            seed: self.seed.unwrap_or(0),
+        };
+        if self.name.is_empty() || self.name.len() > MAX_NAME {
+            return Err(Error::InvalidParameter {
+                parameter: "the collection's name",
+                found: format!("{} bytes long", self.name.len()),
+                expected: "1..=255 bytes long",
+            });
+        }
+        parameters.validate()?;
+        Ok(parameters)
+    }
+
+    /// Compares with what is stored; gives back the parameters to work with.
+    pub(crate) fn agree(&self, stored: &Parameters) -> Result<Parameters> {
+        let stated = self.parameters()?;
+        let compare = |parameter, stored: String, stated: String| {
+            if stored == stated {
+                Ok(())
+            } else {
+                Err(Error::DefinitionMismatch { collection: self.name.to_owned(), parameter, stored, stated })
+            }
+        };
+        compare("dimension", stored.dimension.to_string(), stated.dimension.to_string())?;
+        compare("metric", stored.metric.to_string(), stated.metric.to_string())?;
+        if let Some(m) = self.m {
+            compare("m", stored.m.to_string(), m.to_string())?;
+        }
+        if let Some(m0) = self.m0 {
+            compare("m0", stored.m0.to_string(), m0.to_string())?;
+        }
+        if let Some(seed) = self.seed {
+            compare("seed", stored.seed.to_string(), seed.to_string())?;
+        }
+        let ef_construction = self.ef_construction.unwrap_or(stored.ef_construction);
+        Ok(Parameters { ef_construction, ..*stored })
+    }
+}
+
+const MAX_NAME: usize = 255;
+
+/// The parameters that a collection was created with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Parameters {
+    /// Components of every vector.
+    pub dimension: usize,
+    /// The metric.
+    pub metric: Metric,
+    /// Neighbours of a node above layer 0.
+    pub m: usize,
+    /// Neighbours of a node on layer 0.
+    pub m0: usize,
+    /// Candidates considered by an insertion.
+    pub ef_construction: usize,
+    /// The seed of the levels.
+    pub seed: u64,
+}
+
+impl Parameters {
+    pub(crate) fn validate(&self) -> Result<()> {
+        let within = |parameter, found: usize, range: std::ops::RangeInclusive<usize>, expected| {
+            if range.contains(&found) {
+                Ok(())
+            } else {
+                Err(Error::InvalidParameter { parameter, found: found.to_string(), expected })
+            }
+        };
+        within("the dimension", self.dimension, 1..=65_535, "1..=65,535")?;
+        within("m", self.m, 2..=128, "2..=128")?;
+        within("m0", self.m0, self.m..=256, "m..=256")?;
+        within("ef_construction", self.ef_construction, self.m..=65_535, "m..=65,535")
+    }
+
+    /// How many neighbours a row may have.
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity { m: self.m, m0: self.m0 }
+    }
+}
+
+/// How many neighbours a row may have, by layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    pub(crate) m: usize,
+    pub(crate) m0: usize,
+}
+
+impl Capacity {
+    /// The most neighbours of a node on `layer`.
+    #[inline]
+    pub(crate) fn degree(&self, layer: u8) -> usize {
+        if layer == 0 { self.m0 } else { self.m }
+    }
+
+    /// The most one-way in-edges that a node may have on `layer`, besides its parent's.
+    ///
+    /// Without a bound the row of a hub, and the cost of deleting it, would grow with the collection.
+    #[inline]
+    pub(crate) fn inbound(&self, layer: u8) -> usize {
+        4 * self.degree(layer)
+    }
+
+    /// The most children of a node: half of its neighbours stay free to be chosen by distance.
+    #[inline]
+    pub(crate) fn children(&self) -> usize {
+        (self.m0 / 2).max(1)
+    }
+}
