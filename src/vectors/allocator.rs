@@ -1,0 +1,82 @@
+//! Makes segments: new files, and handles on those that the store names.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::header::Header;
+use super::segment::{Segment, file_name};
+use super::{Geometry, VectorAccess};
+use crate::error::{Error, Result};
+use crate::io::Directory;
+
+/// One per open store.
+#[derive(Debug)]
+pub(crate) struct SegmentAllocator {
+    directory: Arc<Directory>,
+    store: [u8; 16],
+    access: VectorAccess,
+    writable: bool,
+    next: AtomicU32,
+}
+
+impl SegmentAllocator {
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        store: [u8; 16],
+        access: VectorAccess,
+        writable: bool,
+        next: u32,
+    ) -> Self {
+        Self { directory, store, access, writable, next: AtomicU32::new(next) }
+    }
+
+    /// The id that the next segment gets at least. Ids are never used twice.
+    pub(crate) fn next(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    fn header(&self, collection: u32, segment: u32, ordinal: usize, geometry: Geometry) -> Header {
+        Header {
+            store: self.store,
+            collection,
+            segment,
+            ordinal: ordinal as u32,
+            capacity: geometry.capacity(ordinal),
+            geometry,
+        }
+    }
+
+    /// A handle on a segment that the store names.
+    pub(crate) fn existing(
+        &self,
+        collection: u32,
+        segment: u32,
+        ordinal: usize,
+        geometry: Geometry,
+    ) -> Arc<Segment> {
+        let header = self.header(collection, segment, ordinal, geometry);
+        Arc::new(Segment::existing(self.directory.clone(), header, self.access, self.writable))
+    }
+
+    /// Creates a segment file.
+    pub(crate) fn create(&self, collection: u32, ordinal: usize, geometry: Geometry) -> Result<Arc<Segment>> {
+        loop {
+            let segment = self.next.fetch_add(1, Ordering::Relaxed);
+            if segment == u32::MAX {
+                // Never wrap around: ids are names.
+                self.next.store(u32::MAX, Ordering::Relaxed);
+                return Err(Error::InvalidParameter {
+                    parameter: "the number of segments ever created",
+                    found: segment.to_string(),
+                    expected: "below 2³² − 1; export the collections into a new store",
+                });
+            }
+            // A crash may have left a file of this name that was never named by a commit.
+            if self.directory.join(&file_name(segment)).exists() {
+                continue;
+            }
+            let header = self.header(collection, segment, ordinal, geometry);
+            return Segment::create(self.directory.clone(), header, self.access).map(Arc::new);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! 7-bit MinMax codes: one byte per component and four scalars, so that any metric needs one integer dot product.
+//!
+//! A vector x is coded by itself, with no training: xᵢ ≈ offset + scale · cᵢ with cᵢ in 0..=127. Seven bits, because the
+//! byte products of AVX2, AVX-512 VNNI and NEON then neither saturate nor need a sign. Under cosine it is x / ‖x‖ that is
+//! coded, so that half the squared distance of two codes is 1 − cos.
+//!
+//! Distances are those *between the coded vectors* x̂, not between x̂ and the stored norms: the error of ‖x̂ − ŷ‖² shrinks with
+//! ‖x − y‖, that of ‖x‖² + ‖y‖² − 2⟨x̂, ŷ⟩ does not, and exact duplicates are at distance exactly 0. The scalars are f64: a slot is a
+//! multiple of 64 bytes, so they cost nothing there, and no intermediate overflows at any norm that is accepted.
+//!
+//! A code slot (little-endian; t = the dimension rounded up to a multiple of 8):
+//!
+//! ```text
+//! 0      d × u8   codes
+//! t      f64      scale
+//! t+8    f64      offset
+//! t+16   f64      sum      scale · Σ cᵢ
+//! t+24   f64      square   scale² · Σ cᵢ²
+//! t+32   f64      norm     ‖x‖ of the vector as given
+//! t+40   u64      the caller's key
+//! t+48   u64      stamp
+//! ```
+
+use super::Geometry;
+use crate::options::Metric;
+
+/// The bytes behind the codes.
+pub(crate) const CODE_TAIL: usize = 56;
+
+/// The scalars of a code slot.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct CodeTail {
+    pub(crate) scale: f64,
+    pub(crate) offset: f64,
+    pub(crate) sum: f64,
+    pub(crate) square: f64,
+    pub(crate) norm: f64,
+    pub(crate) key: u64,
+    pub(crate) stamp: u64,
+}
+
+impl CodeTail {
+    #[inline]
+    fn read(bytes: &[u8; CODE_TAIL]) -> Self {
+        let word = |i: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[i * 8..i * 8 + 8]);
+            u64::from_le_bytes(word)
+        };
+        Self {
+            scale: f64::from_bits(word(0)),
+            offset: f64::from_bits(word(1)),
+            sum: f64::from_bits(word(2)),
+            square: f64::from_bits(word(3)),
+            norm: f64::from_bits(word(4)),
+            key: word(5),
+            stamp: word(6),
+        }
+    }
+
+    fn write(&self, out: &mut [u8]) {
+        let words = [
+            self.scale.to_bits(),
+            self.offset.to_bits(),
+            self.sum.to_bits(),
+            self.square.to_bits(),
+            self.norm.to_bits(),
+            self.key,
+            self.stamp,
+        ];
+        for (out, word) in out.chunks_exact_mut(8).zip(words) {
+            out.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// The distance of two coded vectors under `metric`, given Σ cᵢ·c′ᵢ.
+    #[inline]
+    pub(crate) fn distance(&self, other: &Self, metric: Metric, dimension: f64, dot: u32) -> f32 {
+        let products = self.scale * other.scale * f64::from(dot);
+        let distance = match metric {
+            Metric::Dot => {
+                -(dimension * self.offset * other.offset
+                    + self.offset * other.sum
+                    + other.offset * self.sum
+                    + products)
+            }
+            Metric::L2 | Metric::Cosine => {
+                let shift = self.offset - other.offset;
+                let squared = shift * (dimension * shift + 2.0 * (self.sum - other.sum))
+                    + (self.square + other.square - 2.0 * products);
+                let squared = squared.max(0.0);
+                if metric == Metric::Cosine { 0.5 * squared } else { squared }
+            }
+        };
+        distance as f32
+    }
+}
+
+/// A code slot, borrowed from a map or a buffer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Code<'a> {
+    bytes: &'a [u8],
+    dimension: usize,
+}
+
+impl<'a> Code<'a> {
+    /// `bytes` are at least [`Geometry::code_len`] long.
+    #[inline]
+    pub(crate) fn new(bytes: &'a [u8], dimension: usize) -> Self {
+        Self { bytes, dimension }
+    }
+
+    /// Codes and scalars.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// True when the two stand for the same vector, as far as codes can tell.
+    pub(crate) fn is_duplicate_of(&self, other: &Code<'_>) -> bool {
+        let (a, b) = (self.tail(), other.tail());
+        (a.scale, a.offset) == (b.scale, b.offset) && self.components() == other.components()
+    }
+
+    #[inline]
+    pub(crate) fn components(&self) -> &'a [u8] {
+        &self.bytes[..self.dimension]
+    }
+
+    #[inline]
+    pub(crate) fn tail(&self) -> CodeTail {
+        let tail = &self.bytes[Geometry::tail_offset(self.dimension)..];
+        CodeTail::read(tail.first_chunk().expect("a code slot holds its tail"))
+    }
+}
+
+/// ‖x‖² in f64.
+pub(crate) fn squared_norm(vector: &[f32]) -> f64 {
+    vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
+}
+
+/// Codes `vector`, whose components are finite, into `out`, which is [`Geometry::code_len`] long.
+///
+/// Two equal vectors get equal bytes but for key and stamp, on every machine: only IEEE operations with exact rounding are used.
+pub(crate) fn encode_into(vector: &[f32], metric: Metric, key: u64, stamp: u64, out: &mut [u8]) {
+    let norm = squared_norm(vector).sqrt();
+    let unit = if metric == Metric::Cosine && norm > 0.0 { 1.0 / norm } else { 1.0 };
+    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    for &x in vector {
+        let x = f64::from(x) * unit;
+        low = low.min(x);
+        high = high.max(x);
+    }
+    let scale = (high - low) / 127.0;
+    let steps = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let (codes, rest) = out.split_at_mut(vector.len());
+    let (mut sum, mut square) = (0_u64, 0_u64);
+    for (code, &x) in codes.iter_mut().zip(vector) {
+        let c = ((f64::from(x) * unit - low) * steps + 0.5).min(127.0) as u8;
+        *code = c;
+        sum += u64::from(c);
+        square += u64::from(c) * u64::from(c);
+    }
+    let padding = Geometry::tail_offset(vector.len()) - vector.len();
+    rest[..padding].fill(0);
+    let tail = CodeTail {
+        scale,
+        offset: low,
+        sum: scale * sum as f64,
+        square: scale * scale * square as f64,
+        norm,
+        key,
+        stamp,
+    };
+    tail.write(&mut rest[padding..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distance::InstructionSet;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    fn code(vector: &[f32], metric: Metric) -> Vec<u8> {
+        let mut bytes = vec![0; Geometry::new(vector.len()).code_len()];
+        encode_into(vector, metric, 7, 9, &mut bytes);
+        bytes
+    }
+
+    fn coded_distance(x: &[f32], y: &[f32], metric: Metric) -> f32 {
+        let (x_code, y_code) = (code(x, metric), code(y, metric));
+        let (a, b) = (Code::new(&x_code, x.len()), Code::new(&y_code, y.len()));
+        let dot = InstructionSet::best().dot_codes(a.components(), b.components());
+        a.tail().distance(&b.tail(), metric, x.len() as f64, dot)
+    }
+
+    fn exact_distance(x: &[f32], y: &[f32], metric: Metric) -> f64 {
+        let pairs = || x.iter().zip(y).map(|(&x, &y)| (f64::from(x), f64::from(y)));
+        let dot: f64 = pairs().map(|(x, y)| x * y).sum();
+        match metric {
+            Metric::L2 => pairs().map(|(x, y)| (x - y) * (x - y)).sum(),
+            Metric::Cosine => 1.0 - dot / (squared_norm(x) * squared_norm(y)).sqrt(),
+            Metric::Dot => -dot,
+        }
+    }
+
+    #[test]
+    fn code_distances_are_close_to_exact_ones() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for dimension in [1, 2, 7, 8, 63, 128, 384, 1000] {
+            for _ in 0..50 {
+                let x: Vec<f32> = (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect();
+                let y: Vec<f32> = (0..dimension).map(|_| rng.random_range(-1.0..1.0)).collect();
+                for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
+                    // A component is off by at most half a step, 2 / 254; the error of the sum is of the order
+                    // of that times the difference's length.
+                    let unit = if metric == Metric::Cosine { 2.0 } else { (dimension as f64).sqrt() };
+                    let bound = 0.02 * unit * unit.max(1.0) + 0.01;
+                    let error = f64::from(coded_distance(&x, &y, metric)) - exact_distance(&x, &y, metric);
+                    assert!(error.abs() <= bound, "{metric} d {dimension}: {error} > {bound}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn duplicates_are_at_distance_zero_and_near_ones_stay_near_at_a_large_offset() {
+        let mut rng = StdRng::seed_from_u64(2);
+        let x: Vec<f32> = (0..384).map(|_| 1000.0 + rng.random_range(-1.0..1.0_f32)).collect();
+        let near: Vec<f32> = x.iter().map(|x| x + rng.random_range(-0.1..0.1_f32)).collect();
+        let far: Vec<f32> = (0..384).map(|_| 1000.0 + rng.random_range(-1.0..1.0_f32)).collect();
+        for metric in [Metric::L2, Metric::Cosine] {
+            let coded = |y: &[f32]| coded_distance(&x, y, metric);
+            assert_eq!(coded(&x), 0.0);
+            assert!(coded(&near) < 0.1 * coded(&far), "{metric}: {} {}", coded(&near), coded(&far));
+        }
+    }
+
+    #[test]
+    fn the_largest_vectors_allowed_give_finite_ordered_distances() {
+        let largest = (f64::from(f32::MAX) / 4.0).sqrt() as f32 * 0.999;
+        let mut x = vec![0.0_f32; 65_535];
+        let mut y = x.clone();
+        let mut z = x.clone();
+        x[0] = -largest;
+        y[1] = largest;
+        z[0] = -largest * 0.9;
+        for metric in [Metric::L2, Metric::Dot] {
+            assert!(coded_distance(&x, &y, metric).is_finite());
+            assert!(coded_distance(&x, &z, metric) < coded_distance(&x, &y, metric), "{metric}");
+        }
+    }
+
+    #[test]
+    fn a_code_slot_keeps_its_layout() {
+        let bytes = code(&[0.0, 1.0, -1.0], Metric::L2);
+        let mut golden = vec![64, 127, 0, 0, 0, 0, 0, 0];
+        golden.extend((2.0_f64 / 127.0).to_le_bytes());
+        golden.extend((-1.0_f64).to_le_bytes());
+        golden.extend((2.0_f64 / 127.0 * 191.0).to_le_bytes());
+        golden.extend((2.0_f64 / 127.0 * (2.0 / 127.0) * 20_225.0).to_le_bytes());
+        golden.extend(2.0_f64.sqrt().to_le_bytes());
+        golden.extend(7_u64.to_le_bytes());
+        golden.extend(9_u64.to_le_bytes());
+        assert_eq!(bytes, golden);
+    }
+}

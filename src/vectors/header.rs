@@ -1,0 +1,184 @@
+//! The first bytes of a segment file: whose it is and how it is laid out.
+//!
+//! A fixed-width rkyv archive of explicit little-endian, alignment-1 fields, then its CRC-32:
+//!
+//! ```text
+//! 0    [u8; 8]   "NESTLSEG"
+//! 8    u32       format version
+//! 12   [u8; 16]  store UUID
+//! 28   u32       collection id
+//! 32   u32       segment id (the file's name)
+//! 36   u32       ordinal in the collection
+//! 40   u32       capacity in slots
+//! 44   u32       dimension
+//! 48   u8        element type: 0 = f32
+//! 49   u8        code kind: 1 = 7-bit MinMax
+//! 50   u32       code stride
+//! 54   u32       vector stride
+//! 58   u64       offset of the vectors region (codes start at 65,536)
+//! 66   u32       CRC-32 of bytes 0..66
+//! ```
+
+use super::Geometry;
+use crate::archive::{LittleEndian, access, archive, fixed_width};
+
+/// The version of the segment format that this build writes.
+pub(crate) const SEGMENT_FORMAT: u32 = 1;
+const MAGIC: [u8; 8] = *b"NESTLSEG";
+/// Bytes of the archive, without the checksum.
+const ARCHIVE_LEN: usize = 66;
+/// Bytes of the whole header.
+pub(crate) const HEADER_LEN: usize = ARCHIVE_LEN + 4;
+
+fixed_width! {
+    struct Fields / ArchivedFields: 66 {
+        magic: [u8; 8],
+        #[rkyv(with = LittleEndian)]
+        version: u32,
+        store: [u8; 16],
+        #[rkyv(with = LittleEndian)]
+        collection: u32,
+        #[rkyv(with = LittleEndian)]
+        segment: u32,
+        #[rkyv(with = LittleEndian)]
+        ordinal: u32,
+        #[rkyv(with = LittleEndian)]
+        capacity: u32,
+        #[rkyv(with = LittleEndian)]
+        dimension: u32,
+        element: u8,
+        code: u8,
+        #[rkyv(with = LittleEndian)]
+        code_stride: u32,
+        #[rkyv(with = LittleEndian)]
+        vector_stride: u32,
+        #[rkyv(with = LittleEndian)]
+        vectors_offset: u64,
+    }
+}
+
+/// What makes a segment the one that the store expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) store: [u8; 16],
+    pub(crate) collection: u32,
+    pub(crate) segment: u32,
+    pub(crate) ordinal: u32,
+    pub(crate) capacity: u32,
+    pub(crate) geometry: Geometry,
+}
+
+impl Header {
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
+        let g = &self.geometry;
+        let fields = Fields {
+            magic: MAGIC,
+            version: SEGMENT_FORMAT,
+            store: self.store,
+            collection: self.collection,
+            segment: self.segment,
+            ordinal: self.ordinal,
+            capacity: self.capacity,
+            dimension: g.dimension as u32,
+            element: 0,
+            code: 1,
+            code_stride: g.code_stride as u32,
+            vector_stride: g.vector_stride as u32,
+            vectors_offset: g.vectors_offset(self.capacity),
+        };
+        let archive = archive(&fields);
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..ARCHIVE_LEN].copy_from_slice(&archive);
+        bytes[ARCHIVE_LEN..].copy_from_slice(&crc32fast::hash(&archive).to_le_bytes());
+        bytes
+    }
+
+    /// Compares a file's first bytes with what is expected; says what differs.
+    pub(crate) fn check(&self, bytes: &[u8; HEADER_LEN]) -> Result<(), Mismatch> {
+        let found = decode(bytes)?;
+        if u32::from_le_bytes(found.version) > SEGMENT_FORMAT {
+            return Err(Mismatch::Newer { version: u32::from_le_bytes(found.version) });
+        }
+        if found.store != self.store {
+            return Err(Mismatch::Other("a segment of another store".to_owned()));
+        }
+        if *bytes != self.encode() {
+            return Err(Mismatch::Other(format!(
+                "a header of collection {}, segment {:08x}, ordinal {}, capacity {}, dimension {} where collection {}, \
+                 segment {:08x}, ordinal {}, capacity {}, dimension {} was expected",
+                u32::from_le_bytes(found.collection),
+                u32::from_le_bytes(found.segment),
+                u32::from_le_bytes(found.ordinal),
+                u32::from_le_bytes(found.capacity),
+                u32::from_le_bytes(found.dimension),
+                self.collection,
+                self.segment,
+                self.ordinal,
+                self.capacity,
+                self.geometry.dimension,
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Why a header is not the expected one.
+#[derive(Debug)]
+pub(crate) enum Mismatch {
+    Newer { version: u32 },
+    Other(String),
+}
+
+/// The store that a segment file says it belongs to; `None` when its header does not verify.
+pub(crate) fn sniff_uuid(bytes: &[u8; HEADER_LEN]) -> Option<[u8; 16]> {
+    decode(bytes).ok().map(|fields| fields.store)
+}
+
+fn decode(bytes: &[u8; HEADER_LEN]) -> Result<&ArchivedFields, Mismatch> {
+    let (archive, crc) = bytes.split_at(ARCHIVE_LEN);
+    if archive[..8] != MAGIC {
+        return Err(Mismatch::Other("not a segment: the magic bytes are missing".to_owned()));
+    }
+    if crc32fast::hash(archive).to_le_bytes() != crc {
+        return Err(Mismatch::Other("the header's checksum does not match".to_owned()));
+    }
+    access::<Fields>(archive).map_err(Mismatch::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        let geometry = Geometry::new(384);
+        Header { store: [3; 16], collection: 5, segment: 42, ordinal: 1, capacity: 128, geometry }
+    }
+
+    #[test]
+    fn a_header_keeps_its_layout() {
+        let bytes = header().encode();
+        let mut golden = b"NESTLSEG".to_vec();
+        golden.extend(1_u32.to_le_bytes());
+        golden.extend([3; 16]);
+        for word in [5_u32, 42, 1, 128, 384] {
+            golden.extend(word.to_le_bytes());
+        }
+        golden.extend([0, 1]);
+        golden.extend(448_u32.to_le_bytes());
+        golden.extend(1536_u32.to_le_bytes());
+        golden.extend((65_536_u64 * 2).to_le_bytes());
+        golden.extend(crc32fast::hash(&golden).to_le_bytes());
+        assert_eq!(bytes.as_slice(), golden);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let expected = header();
+        for bit in 0..HEADER_LEN * 8 {
+            let mut bytes = expected.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(expected.check(&bytes).is_err(), "bit {bit}");
+        }
+        assert!(expected.check(&expected.encode()).is_ok());
+    }
+}

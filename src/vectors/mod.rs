@@ -1,0 +1,41 @@
+//! Vectors and their codes, in fixed-capacity segment files that are mapped read-only.
+//!
+//! A segment is written with positional writes and read through its map; it never shrinks and never moves. A [slot](Slot)
+//! names a place: the [`Geometry`] of a collection turns it into a segment and an offset. Whether the bytes at that place are
+//! the ones the store committed is decided by the node record in redb, which holds their checksums: see [`SegmentSet::verify_code`].
+
+mod allocator;
+mod code;
+mod geometry;
+mod header;
+mod segment;
+mod set;
+
+pub(crate) use allocator::SegmentAllocator;
+pub(crate) use code::{Code, CodeTail, encode_into, squared_norm};
+pub(crate) use geometry::Geometry;
+pub(crate) use header::{HEADER_LEN, SEGMENT_FORMAT, sniff_uuid};
+pub(crate) use segment::{Segment, SlotIdentity, file_name, parse_file_name};
+pub(crate) use set::SegmentSet;
+
+/// A place for one node of a collection: its vector, code, record and links. The caller's keys map to slots; slots are reused.
+pub(crate) type Slot = u32;
+
+/// How segments are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VectorAccess {
+    /// Through read-only memory maps: clean pages that the system may drop and fetch again. What to use where it works.
+    Map,
+    /// Through a copy in anonymous memory, filled by reads at the first use of a segment: for file systems that cannot be
+    /// mapped safely (network shares, removable disks). Costs memory for codes and vectors of the segments used.
+    Copy,
+}
+
+impl Default for VectorAccess {
+    /// [`Map`](VectorAccess::Map), but on Windows [`Copy`](VectorAccess::Copy): whether a map sees a write made through a
+    /// file handle at once is not promised there.
+    fn default() -> Self {
+        if cfg!(windows) { VectorAccess::Copy } else { VectorAccess::Map }
+    }
+}
