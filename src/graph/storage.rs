@@ -1,0 +1,466 @@
+//! The tables in redb: every row that the store reads or writes passes through here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError, TableHandle, WriteTransaction,
+};
+
+use super::editor::Changes;
+use super::page::{PAGE_SLOTS, Page};
+use super::rows::{
+    CollectionRow, Kind, LinkRow, NodeRecord, Place, SegmentRow, StateRow, decode_empty, decode_slot,
+    encode_empty, encode_slot,
+};
+use super::snapshot::{GraphSnapshot, PageSource};
+use crate::error::{Error, Result};
+use crate::options::Capacity;
+use crate::vectors::Slot;
+
+/// Tables with this prefix are the store's own.
+pub(crate) const RESERVED_PREFIX: &str = "nestling/";
+/// The version of `store.redb` that this build writes, and the newest that it reads.
+pub(crate) const STORE_FORMAT: u32 = 1;
+
+/// The bytes of a row. The type's name carries the row's version, so that redb refuses to open a table of another one.
+#[derive(Debug)]
+pub(crate) struct Row<const KIND: u8>;
+
+impl<const KIND: u8> redb::Value for Row<KIND> {
+    type SelfType<'a> = &'a [u8];
+    type AsBytes<'a> = &'a [u8];
+
+    fn fixed_width() -> Option<usize> {
+        None
+    }
+
+    fn from_bytes<'a>(data: &'a [u8]) -> &'a [u8]
+    where
+        Self: 'a,
+    {
+        data
+    }
+
+    fn as_bytes<'a, 'b: 'a>(value: &'a &'b [u8]) -> &'a [u8]
+    where
+        Self: 'b,
+    {
+        value
+    }
+
+    fn type_name() -> redb::TypeName {
+        redb::TypeName::new(match KIND {
+            NODE => "nestling::Node.1",
+            LINK => "nestling::Link.1",
+            KEY => "nestling::Key.1",
+            FREE => "nestling::Free.1",
+            STATE => "nestling::State.1",
+            COLLECTION => "nestling::Collection.1",
+            _ => "nestling::Segment.1",
+        })
+    }
+}
+
+const NODE: u8 = Kind::Node as u8;
+const LINK: u8 = Kind::Link as u8;
+const KEY: u8 = Kind::Key as u8;
+const FREE: u8 = Kind::Free as u8;
+const STATE: u8 = Kind::State as u8;
+const COLLECTION: u8 = Kind::Collection as u8;
+const SEGMENT: u8 = Kind::Segment as u8;
+
+/// The state row's version is checked before any other row is read, so this table's name and type never change.
+const STATE_TABLE: TableDefinition<u32, &[u8]> = TableDefinition::new("nestling/state");
+const COLLECTION_TABLE: TableDefinition<&str, Row<COLLECTION>> = TableDefinition::new("nestling/collections");
+const SEGMENT_TABLE: TableDefinition<u32, Row<SEGMENT>> = TableDefinition::new("nestling/segments");
+
+const STATE_PLACE: Place<'static> = Place { kind: Kind::State, collection: 0, key: &[] };
+
+/// The names of one collection's tables.
+struct TableNames {
+    nodes: String,
+    keys: String,
+    links: String,
+    free: String,
+}
+
+impl TableNames {
+    fn new(collection: u32) -> Self {
+        let name = |table| format!("{RESERVED_PREFIX}{collection:08x}/{table}");
+        Self { nodes: name("nodes"), keys: name("keys"), links: name("links"), free: name("free") }
+    }
+
+    fn nodes(&self) -> TableDefinition<'_, u32, Row<NODE>> {
+        TableDefinition::new(&self.nodes)
+    }
+
+    fn keys(&self) -> TableDefinition<'_, u64, Row<KEY>> {
+        TableDefinition::new(&self.keys)
+    }
+
+    fn links(&self) -> TableDefinition<'_, u64, Row<LINK>> {
+        TableDefinition::new(&self.links)
+    }
+
+    fn free(&self) -> TableDefinition<'_, FreeKey, Row<FREE>> {
+        TableDefinition::new(&self.free)
+    }
+}
+
+/// The commit that freed a slot, and the slot: the oldest come first.
+pub(crate) type FreeKey = (u64, Slot);
+
+fn link_key(slot: Slot, layer: u8) -> u64 {
+    u64::from(slot) << 8 | u64::from(layer)
+}
+
+/// What a transaction did to a collection's rows.
+#[derive(Debug)]
+pub(crate) struct CollectionChanges<'a> {
+    pub(crate) row: CollectionRow,
+    /// The graph as it is after the changes…
+    pub(crate) graph: &'a GraphSnapshot,
+    /// …and which of its rows they are.
+    pub(crate) changes: &'a Changes,
+    /// Keys that were given a slot, and those that lost theirs.
+    pub(crate) keys: &'a BTreeMap<u64, Option<Slot>>,
+    /// Entries of the free list whose slots were used.
+    pub(crate) taken: &'a [FreeKey],
+    /// Slots freed, and by which commit.
+    pub(crate) freed: &'a [Slot],
+    pub(crate) commit: u64,
+}
+
+/// Writes a collection's changed rows, in key order.
+pub(crate) fn write_collection(
+    tx: &WriteTransaction,
+    name: &str,
+    changes: &CollectionChanges<'_>,
+) -> Result<()> {
+    let collection = changes.row.id;
+    let names = TableNames::new(collection);
+
+    let mut nodes = tx.open_table(names.nodes())?;
+    for &slot in &changes.changes.nodes {
+        match changes.graph.page_of(slot)?.node(slot as usize % PAGE_SLOTS) {
+            Some(node) => {
+                let row =
+                    node.record.encode(&Place { kind: Kind::Node, collection, key: &slot.to_le_bytes() });
+                nodes.insert(slot, row.as_slice())?;
+            }
+            None => drop(nodes.remove(slot)?),
+        }
+    }
+
+    let mut links = tx.open_table(names.links())?;
+    for &(slot, layer) in &changes.changes.links {
+        let key = link_key(slot, layer);
+        match changes.graph.page_of(slot)?.row(slot as usize % PAGE_SLOTS, layer) {
+            Some(row) => {
+                let row = row.encode(&Place { kind: Kind::Link, collection, key: &key.to_le_bytes() });
+                links.insert(key, row.as_slice())?;
+            }
+            None => drop(links.remove(key)?),
+        }
+    }
+
+    let mut keys = tx.open_table(names.keys())?;
+    for (&key, slot) in changes.keys {
+        match slot {
+            Some(slot) => {
+                keys.insert(
+                    key,
+                    encode_slot(*slot, &Place { kind: Kind::Key, collection, key: &key.to_le_bytes() })
+                        .as_slice(),
+                )?;
+            }
+            None => drop(keys.remove(key)?),
+        }
+    }
+
+    let mut free = tx.open_table(names.free())?;
+    for key in changes.taken {
+        free.remove(key)?;
+    }
+    for &slot in changes.freed {
+        let key = (changes.commit, slot);
+        free.insert(
+            key,
+            encode_empty(&Place { kind: Kind::Free, collection, key: &free_key_bytes(key) }).as_slice(),
+        )?;
+    }
+
+    let row = changes.row.encode(&Place { kind: Kind::Collection, collection: 0, key: name.as_bytes() });
+    tx.open_table(COLLECTION_TABLE)?.insert(name, row.as_slice())?;
+    Ok(())
+}
+
+/// Removes a collection: its row, its segments' rows and its tables.
+pub(crate) fn drop_collection(
+    tx: &WriteTransaction,
+    name: &str,
+    collection: u32,
+    segments: impl Iterator<Item = u32>,
+) -> Result<()> {
+    tx.open_table(COLLECTION_TABLE)?.remove(name)?;
+    let mut table = tx.open_table(SEGMENT_TABLE)?;
+    for segment in segments {
+        table.remove(segment)?;
+    }
+    let names = TableNames::new(collection);
+    tx.delete_table(names.nodes())?;
+    tx.delete_table(names.links())?;
+    tx.delete_table(names.keys())?;
+    tx.delete_table(names.free())?;
+    Ok(())
+}
+
+pub(crate) fn write_segment(tx: &WriteTransaction, segment: u32, row: &SegmentRow) -> Result<()> {
+    let row = row.encode(&Place { kind: Kind::Segment, collection: 0, key: &segment.to_le_bytes() });
+    tx.open_table(SEGMENT_TABLE)?.insert(segment, row.as_slice())?;
+    Ok(())
+}
+
+pub(crate) fn write_state(tx: &WriteTransaction, state: &StateRow) -> Result<()> {
+    let row = state.encode(&STATE_PLACE);
+    tx.open_table(STATE_TABLE)?.insert(0, row.as_slice())?;
+    Ok(())
+}
+
+/// Creates the global tables of a new store.
+pub(crate) fn write_new_store(tx: &WriteTransaction, state: &StateRow) -> Result<()> {
+    tx.open_table(COLLECTION_TABLE)?;
+    tx.open_table(SEGMENT_TABLE)?;
+    write_state(tx, state)
+}
+
+/// What a `store.redb` says of itself.
+#[derive(Debug)]
+pub(crate) enum Found {
+    State(StateRow),
+    /// A redb file that is not ours.
+    Foreign,
+    Newer(u32),
+}
+
+pub(crate) fn read_state(tx: &ReadTransaction) -> Result<Found> {
+    let table = match tx.open_table(STATE_TABLE) {
+        Ok(table) => table,
+        Err(
+            TableError::TableDoesNotExist(_)
+            | TableError::TableTypeMismatch { .. }
+            | TableError::TableIsMultimap(_),
+        ) => {
+            return Ok(Found::Foreign);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let Some(row) = ReadableTable::get(&table, 0)? else {
+        return Err(STATE_PLACE.corrupted("the row is missing"));
+    };
+    match StateRow::sniff_version(row.value()) {
+        Some(version) if version > STORE_FORMAT => Ok(Found::Newer(version)),
+        _ => StateRow::decode(&STATE_PLACE, row.value()).map(Found::State),
+    }
+}
+
+/// All collections, by name.
+pub(crate) fn read_collections(tx: &ReadTransaction) -> Result<BTreeMap<String, CollectionRow>> {
+    let table = tx.open_table(COLLECTION_TABLE)?;
+    let mut collections = BTreeMap::new();
+    for entry in ReadableTable::iter(&table)? {
+        let (name, row) = entry?;
+        let place = Place { kind: Kind::Collection, collection: 0, key: name.value().as_bytes() };
+        collections.insert(name.value().to_owned(), CollectionRow::decode(&place, row.value())?);
+    }
+    Ok(collections)
+}
+
+/// All segments, by id.
+pub(crate) fn read_segments(tx: &ReadTransaction) -> Result<BTreeMap<u32, SegmentRow>> {
+    let table = tx.open_table(SEGMENT_TABLE)?;
+    let mut segments = BTreeMap::new();
+    for entry in ReadableTable::iter(&table)? {
+        let (id, row) = entry?;
+        let key = id.value().to_le_bytes();
+        let place = Place { kind: Kind::Segment, collection: 0, key: &key };
+        segments.insert(id.value(), SegmentRow::decode(&place, row.value())?);
+    }
+    Ok(segments)
+}
+
+/// True for the names of the store's own tables.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with(RESERVED_PREFIX)
+}
+
+/// The tables of one collection in one redb snapshot, opened when first needed.
+#[derive(Debug)]
+pub(crate) struct CollectionReader {
+    collection: u32,
+    capacity: Capacity,
+    max_level: u8,
+    slots: Slot,
+    transaction: Arc<ReadTransaction>,
+    tables: OnceLock<Tables>,
+}
+
+struct Tables {
+    nodes: ReadOnlyTable<u32, Row<NODE>>,
+    keys: ReadOnlyTable<u64, Row<KEY>>,
+    links: ReadOnlyTable<u64, Row<LINK>>,
+    free: ReadOnlyTable<FreeKey, Row<FREE>>,
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tables")
+    }
+}
+
+impl CollectionReader {
+    pub(crate) fn new(
+        collection: u32,
+        capacity: Capacity,
+        max_level: u8,
+        slots: Slot,
+        transaction: Arc<ReadTransaction>,
+    ) -> Self {
+        Self { collection, capacity, max_level, slots, transaction, tables: OnceLock::new() }
+    }
+
+    fn tables(&self) -> Result<&Tables> {
+        if let Some(tables) = self.tables.get() {
+            return Ok(tables);
+        }
+        let names = TableNames::new(self.collection);
+        let open = || -> Result<Tables, TableError> {
+            Ok(Tables {
+                nodes: self.transaction.open_table(names.nodes())?,
+                keys: self.transaction.open_table(names.keys())?,
+                links: self.transaction.open_table(names.links())?,
+                free: self.transaction.open_table(names.free())?,
+            })
+        };
+        let tables = open().map_err(|e| match e {
+            TableError::Storage(e) => Error::Storage(e),
+            e => Error::corrupted(format!("store.redb, collection {}", self.collection), e.to_string()),
+        })?;
+        Ok(self.tables.get_or_init(|| tables))
+    }
+
+    fn place<'a>(&self, kind: Kind, key: &'a [u8]) -> Place<'a> {
+        Place { kind, collection: self.collection, key }
+    }
+
+    /// The slot of a key.
+    pub(crate) fn slot_of(&self, key: u64) -> Result<Option<Slot>> {
+        match ReadableTable::get(&self.tables()?.keys, key)? {
+            Some(row) => self.decode_key(key, row.value()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All keys of at least `from` with their slots, in order.
+    pub(crate) fn keys(&self, from: u64) -> Result<impl Iterator<Item = Result<(u64, Slot)>> + '_> {
+        let range = ReadableTable::range(&self.tables()?.keys, from..)?;
+        Ok(range.map(move |entry| {
+            let (key, row) = entry?;
+            Ok((key.value(), self.decode_key(key.value(), row.value())?))
+        }))
+    }
+
+    fn decode_key(&self, key: u64, row: &[u8]) -> Result<Slot> {
+        decode_slot(&self.place(Kind::Key, &key.to_le_bytes()), row, self.slots)
+    }
+
+    /// Up to `limit` entries of the free list behind `after`, freed by commits up to `newest`.
+    pub(crate) fn free(&self, after: Option<FreeKey>, newest: u64, limit: usize) -> Result<Vec<FreeKey>> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let end = (newest, Slot::MAX);
+        if after.is_some_and(|after| after >= end) {
+            return Ok(Vec::new());
+        }
+        let range = (after.map_or(Unbounded, Excluded), Included(end));
+        let mut found = Vec::new();
+        for entry in ReadableTable::range(&self.tables()?.free, range)?.take(limit) {
+            let (key, row) = entry?;
+            let key = key.value();
+            let bytes = free_key_bytes(key);
+            let place = self.place(Kind::Free, &bytes);
+            decode_empty(&place, row.value())?;
+            if key.1 >= self.slots {
+                return Err(
+                    place.corrupted(format!("slot {}, where the collection has {}", key.1, self.slots))
+                );
+            }
+            found.push(key);
+        }
+        Ok(found)
+    }
+
+    /// Rows in the collection's tables: nodes, keys, links, free slots.
+    pub(crate) fn row_counts(&self) -> Result<[u64; 4]> {
+        use redb::ReadableTableMetadata;
+        let tables = self.tables()?;
+        Ok([tables.nodes.len()?, tables.keys.len()?, tables.links.len()?, tables.free.len()?])
+    }
+}
+
+fn free_key_bytes(key: FreeKey) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&key.0.to_le_bytes());
+    bytes[8..].copy_from_slice(&key.1.to_le_bytes());
+    bytes
+}
+
+impl PageSource for CollectionReader {
+    fn load(&self, number: usize) -> Result<Page> {
+        let tables = self.tables()?;
+        let mut page = Page::new(self.capacity);
+        let first = (number * PAGE_SLOTS) as u64;
+        let last = (first + PAGE_SLOTS as u64).min(u64::from(self.slots));
+        let mut rows = 0;
+        for entry in ReadableTable::range(&tables.nodes, first as Slot..=(last - 1) as Slot)? {
+            let (slot, row) = entry?;
+            let slot = slot.value();
+            let key = slot.to_le_bytes();
+            let record = NodeRecord::decode(&self.place(Kind::Node, &key), row.value(), self.max_level)?;
+            rows += usize::from(record.level) + 1;
+            page.create(slot as usize % PAGE_SLOTS, record);
+        }
+        for entry in ReadableTable::range(&tables.links, first << 8..last << 8)? {
+            let (key, row) = entry?;
+            let key = key.value();
+            let (slot, layer) = ((key >> 8) as Slot, key as u8);
+            let bytes = key.to_le_bytes();
+            let place = self.place(Kind::Link, &bytes);
+            let row = LinkRow::decode(&place, row.value(), layer, self.capacity, self.slots)?;
+            if !page.set_row(slot as usize % PAGE_SLOTS, layer, row) {
+                return Err(
+                    place.corrupted(format!("links of slot {slot} on layer {layer}, where no node is"))
+                );
+            }
+            // Keys are unique, so as many rows as are expected, each of which exists, are all of them.
+            rows -= 1;
+        }
+        if rows != 0 {
+            let place = format!("store.redb, collection {}, slots {first}..{last}", self.collection);
+            return Err(Error::corrupted(place, format!("{rows} link rows are missing")));
+        }
+        Ok(page)
+    }
+}
+
+/// The names of the store's own tables.
+pub(crate) fn own_tables(tx: &ReadTransaction) -> Result<Vec<String>> {
+    let tables = tx.list_tables()?;
+    Ok(tables.map(|table| table.name().to_owned()).filter(|name| is_reserved(name)).collect())
+}
+
+/// The collection that a table belongs to, if it is one of a collection's.
+pub(crate) fn table_owner(name: &str) -> Option<u32> {
+    let (id, _) = name.strip_prefix(RESERVED_PREFIX)?.split_once('/')?;
+    u32::from_str_radix(id, 16).ok()
+}

@@ -1,0 +1,149 @@
+//! Insertion: the paper's algorithm 1, with in-edges and parents kept up.
+
+use super::edges::{add_edge, drop_edge, evictable};
+use super::pool::Candidate;
+use super::search::{Scratch, descend, search_layer};
+use super::select::select;
+use super::tree::{adopt, try_parent};
+use super::{Anchors, Graph, GraphMut, Space};
+use crate::error::Result;
+use crate::vectors::Slot;
+
+/// Links a node whose rows exist and are empty, and whose rank is the highest; gives back where searches start from now on.
+pub(crate) fn insert<G: GraphMut + Space>(
+    graph: &mut G,
+    anchors: Option<Anchors>,
+    slot: Slot,
+    ef_construction: usize,
+    scratch: &mut Scratch,
+) -> Result<Anchors> {
+    let level = graph.level(slot)?;
+    let Some(anchors) = anchors else {
+        return Ok(Anchors { entry: slot, level, root: slot });
+    };
+    let query = graph.query_of(slot)?;
+    let top = level.min(anchors.level);
+    let mut entry = descend(graph, graph, &query, &anchors, top, scratch)?;
+    for layer in (0..=top).rev() {
+        let entries = [entry, if layer == 0 { anchors.root } else { entry }];
+        search_layer(graph, graph, &query, &entries, ef_construction, layer, scratch)?;
+        let found: Vec<Candidate> = scratch.found().iter().copied().filter(|c| c.slot != slot).collect();
+        if let Some(nearest) = found.first() {
+            entry = nearest.slot;
+        }
+        link(graph, slot, layer, found)?;
+    }
+    find_parent(graph, slot, anchors.root)?;
+    if level > anchors.level {
+        return Ok(Anchors { entry: slot, level, ..anchors });
+    }
+    Ok(anchors)
+}
+
+/// Chooses the neighbours of `slot` on one layer from `found` (nearest first) and those it has, and offers it to the chosen.
+pub(crate) fn link<G: GraphMut + Space>(
+    graph: &mut G,
+    slot: Slot,
+    layer: u8,
+    mut found: Vec<Candidate>,
+) -> Result<()> {
+    look_past_duplicates(graph, slot, layer, &mut found)?;
+    let present = evictable(graph, slot, layer)?.to_vec();
+    merge(graph, slot, &present, &mut found)?;
+    let all = graph.neighbors(slot, layer)?;
+    let limit = graph.capacity().m.max(all.len());
+    let mut chosen = all[..all.len() - present.len()].to_vec();
+    let children = chosen.len();
+    select(graph, &found, limit, &mut chosen);
+    for &neighbor in present.iter().filter(|slot| !chosen.contains(slot)) {
+        drop_edge(graph, slot, neighbor, layer)?;
+    }
+    for &neighbor in &chosen[children..] {
+        add_edge(graph, slot, neighbor, layer)?;
+    }
+    for &neighbor in &chosen[children..] {
+        offer(graph, neighbor, slot, layer)?;
+    }
+    Ok(())
+}
+
+/// Adds `slots` to the candidates around `center`, nearest first.
+fn merge<G: Graph + Space>(
+    graph: &G,
+    center: Slot,
+    slots: &[Slot],
+    candidates: &mut Vec<Candidate>,
+) -> Result<()> {
+    for &slot in slots {
+        if candidates.iter().all(|c| c.slot != slot) {
+            graph.verify(slot)?;
+            candidates.push(Candidate::new(graph.between(center, slot), slot));
+        }
+    }
+    candidates.sort_by(Candidate::nearer);
+    Ok(())
+}
+
+/// When a search found nothing but exact duplicates of `slot`, adds the neighbours of the nearest ones, so that a crowd of
+/// duplicates stays connected with what surrounds it.
+fn look_past_duplicates<G: Graph + Space>(
+    graph: &G,
+    slot: Slot,
+    layer: u8,
+    found: &mut Vec<Candidate>,
+) -> Result<()> {
+    if found.is_empty() || !found.iter().all(|c| graph.are_duplicates(slot, c.slot)) {
+        return Ok(());
+    }
+    let mut around = Vec::new();
+    for candidate in found.iter().take(graph.capacity().m) {
+        for &neighbor in graph.neighbors(candidate.slot, layer)? {
+            graph.verify(neighbor)?;
+            if neighbor != slot && !graph.are_duplicates(slot, neighbor) {
+                around.push(neighbor);
+            }
+        }
+    }
+    merge(graph, slot, &around, found)
+}
+
+/// Offers `slot` to `center` as a neighbour. A full row is chosen anew, its children apart, which stay.
+fn offer<G: GraphMut + Space>(graph: &mut G, center: Slot, slot: Slot, layer: u8) -> Result<()> {
+    let degree = graph.capacity().degree(layer);
+    if graph.neighbors(center, layer)?.len() < degree {
+        add_edge(graph, center, slot, layer)?;
+        return Ok(());
+    }
+    let rivals = evictable(graph, center, layer)?.to_vec();
+    let children = graph.neighbors(center, layer)?.len() - rivals.len();
+    let mut candidates = Vec::with_capacity(rivals.len() + 1);
+    graph.verify(center)?;
+    merge(graph, center, &rivals, &mut candidates)?;
+    merge(graph, center, &[slot], &mut candidates)?;
+    let mut chosen: Vec<Slot> = graph.neighbors(center, layer)?[..children].to_vec();
+    for &child in &chosen {
+        graph.verify(child)?;
+    }
+    // Below the cap, so that the next offers and repairs need not choose again.
+    select(graph, &candidates, (degree - degree / 8).max(children), &mut chosen);
+    for rival in rivals {
+        if !chosen.contains(&rival) {
+            drop_edge(graph, center, rival, layer)?;
+        }
+    }
+    if chosen.contains(&slot) {
+        add_edge(graph, center, slot, layer)?;
+    }
+    Ok(())
+}
+
+/// Finds the new node a parent: the nearest of its neighbours that points back and has room, or a place below one of them.
+fn find_parent<G: GraphMut + Space>(graph: &mut G, slot: Slot, root: Slot) -> Result<()> {
+    let neighbors = graph.neighbors(slot, 0)?.to_vec();
+    for &neighbor in &neighbors {
+        if try_parent(graph, neighbor, slot)? {
+            return Ok(());
+        }
+    }
+    adopt(graph, slot, neighbors.first().copied().unwrap_or(root))
+}

@@ -1,0 +1,77 @@
+//! The HNSW algorithm (Malkov and Yashunin, 2016), generic over where the graph and the vectors live.
+//!
+//! What differs from the paper:
+//!
+//! - **Deletion is true** ([`remove`]): every row lists its one-way in-edges, so a deletion knows exactly who points at the
+//!   node, and gives those nodes replacements, as IP-DiskANN does (Xu et al., 2025).
+//! - **Reachability is guaranteed** ([`tree`]): every node but the root has a parent edge on layer 0 that pruning may not
+//!   evict, and parents have lower ranks than their children. The root is one of the two places where a search starts.
+//! - **Exact duplicates** do not fill neighbour lists ([`select`]).
+
+mod edges;
+mod insert;
+pub(crate) mod level;
+mod pool;
+mod remove;
+mod search;
+mod select;
+mod tree;
+mod visited;
+
+pub(crate) use insert::insert;
+pub(crate) use remove::remove;
+pub(crate) use search::{Scratch, descend, search_layer};
+
+use crate::error::Result;
+use crate::graph::RowMut;
+use crate::options::Capacity;
+use crate::vectors::Slot;
+
+/// Where searches start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Anchors {
+    /// The entry point: the descent starts here…
+    pub(crate) entry: Slot,
+    /// …on this layer, the entry point's level.
+    pub(crate) level: u8,
+    /// The root of the tree on layer 0: a search on layer 0 starts here as well as where the descent ended.
+    pub(crate) root: Slot,
+}
+
+/// The links of a graph. Asking for a row that does not exist is an error, never a panic.
+pub(crate) trait Graph {
+    fn capacity(&self) -> Capacity;
+    /// Slots are below this number.
+    fn slots(&self) -> usize;
+    /// Out-neighbours; on layer 0 the first [`Graph::children`] of them are the node's children in the tree.
+    fn neighbors(&self, slot: Slot, layer: u8) -> Result<&[Slot]>;
+    /// One-way in-edges: nodes that point here without being pointed at.
+    fn inbound(&self, slot: Slot, layer: u8) -> Result<&[Slot]>;
+    fn level(&self, slot: Slot) -> Result<u8>;
+    /// A number that is unique and larger for nodes that were inserted later.
+    fn rank(&self, slot: Slot) -> Result<u64>;
+    fn parent(&self, slot: Slot) -> Result<Option<Slot>>;
+    fn children(&self, slot: Slot) -> Result<usize>;
+}
+
+/// A graph that can be changed.
+pub(crate) trait GraphMut: Graph {
+    /// The row, marked as changed.
+    fn row_mut(&mut self, slot: Slot, layer: u8) -> Result<RowMut<'_>>;
+}
+
+/// The distances of a graph's nodes.
+pub(crate) trait Space {
+    /// A vector prepared for distances to many slots.
+    type Query;
+    /// Makes sure that the slot's bytes are what they should be. Cheap when called again; to be called before any distance.
+    fn verify(&self, slot: Slot) -> Result<()>;
+    fn prefetch(&self, slot: Slot);
+    fn distance(&self, query: &Self::Query, slot: Slot) -> f32;
+    /// The distance between two slots.
+    fn between(&self, a: Slot, b: Slot) -> f32;
+    /// True when the two slots are indistinguishable to this space.
+    fn are_duplicates(&self, a: Slot, b: Slot) -> bool;
+    /// The slot itself as a query.
+    fn query_of(&self, slot: Slot) -> Result<Self::Query>;
+}

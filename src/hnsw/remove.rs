@@ -1,0 +1,193 @@
+//! True deletion: the node's in-neighbours are known exactly, lose their edge and get others in its place.
+
+use super::edges::{add_edge, has_edge, in_neighbors};
+use super::insert::link;
+use super::pool::Candidate;
+use super::search::{Scratch, descend, search_layer};
+use super::tree::{adopt, adopt_by_in_neighbor};
+use super::{Anchors, Graph, GraphMut, Space};
+use crate::error::Result;
+use crate::vectors::Slot;
+
+/// An in-neighbour gets at most this many edges in place of the lost one.
+const REPLACEMENTS: usize = 3;
+/// How much nearer a present neighbour must be to a candidate to make it superfluous; on squared distances.
+const ALPHA: f32 = 1.2 * 1.2;
+
+/// Unlinks a node from all of its layers; gives back where searches start from now on, `None` when nothing is left.
+/// The node's rows are empty afterwards.
+pub(crate) fn remove<G: GraphMut + Space>(
+    graph: &mut G,
+    anchors: Anchors,
+    slot: Slot,
+    ef_construction: usize,
+    scratch: &mut Scratch,
+) -> Result<Option<Anchors>> {
+    let level = graph.level(slot)?;
+    let successor = if anchors.entry == slot { new_entry(graph, slot, level)? } else { None };
+    let mut wounds = Vec::new();
+    for layer in (0..=level).rev() {
+        wounds.push(detach(graph, slot, layer)?);
+    }
+    // Layer 0 came last. Its orphans need parents before anything else walks or changes the graph.
+    let children = wounds.last().map(|wound| wound.children.clone()).unwrap_or_default();
+    let parent = graph.parent(slot)?;
+    graph.row_mut(slot, 0)?.set_parent(None);
+    let root = if anchors.root == slot {
+        match new_root(graph, &children)? {
+            Some(root) => root,
+            None => return Ok(None),
+        }
+    } else {
+        anchors.root
+    };
+    let anchors = match successor {
+        Some((entry, level)) => Anchors { entry, level, root },
+        None => Anchors { root, ..anchors },
+    };
+    for orphan in children.into_iter().filter(|&child| child != root) {
+        if !adopt_by_in_neighbor(graph, orphan)? {
+            adopt(graph, orphan, parent.unwrap_or(root))?;
+        }
+    }
+    for wound in wounds {
+        for &slot in &wound.in_neighbors {
+            repair(graph, &anchors, slot, &wound, ef_construction, scratch)?;
+        }
+    }
+    Ok(Some(anchors))
+}
+
+/// What a deletion leaves behind on one layer.
+struct Wound {
+    layer: u8,
+    /// Those who pointed at the node.
+    in_neighbors: Vec<Slot>,
+    /// All who were linked with it, either way.
+    neighborhood: Vec<Slot>,
+    /// On layer 0: its children in the tree.
+    children: Vec<Slot>,
+}
+
+/// A neighbour on the highest layer where there is one, and its level.
+fn new_entry<G: Graph>(graph: &G, slot: Slot, level: u8) -> Result<Option<(Slot, u8)>> {
+    for layer in (0..=level).rev() {
+        let mut best: Option<(Slot, u8)> = None;
+        let linked = graph.neighbors(slot, layer)?.iter().chain(graph.inbound(slot, layer)?);
+        for &neighbor in linked {
+            let level = graph.level(neighbor)?;
+            if best.is_none_or(|(_, highest)| level > highest) {
+                best = Some((neighbor, level));
+            }
+        }
+        if best.is_some() {
+            return Ok(best);
+        }
+    }
+    Ok(None)
+}
+
+/// The child with the lowest rank: all others are descendants of nodes that rank above it.
+fn new_root<G: GraphMut>(graph: &mut G, children: &[Slot]) -> Result<Option<Slot>> {
+    let mut lowest: Option<(u64, Slot)> = None;
+    for &child in children {
+        let rank = graph.rank(child)?;
+        if lowest.is_none_or(|(l, _)| rank < l) {
+            lowest = Some((rank, child));
+        }
+    }
+    Ok(lowest.map(|(_, slot)| slot))
+}
+
+/// Takes every edge to and from the node off one layer.
+fn detach<G: GraphMut + Space>(graph: &mut G, slot: Slot, layer: u8) -> Result<Wound> {
+    let neighbors = graph.neighbors(slot, layer)?.to_vec();
+    let in_neighbors = in_neighbors(graph, slot, layer)?;
+    let children = if layer == 0 { neighbors[..graph.children(slot)?].to_vec() } else { Vec::new() };
+    for &neighbor in &neighbors {
+        if !has_edge(graph, neighbor, slot, layer)? {
+            graph.row_mut(neighbor, layer)?.remove_inbound(slot);
+        }
+    }
+    for &neighbor in &in_neighbors {
+        let mut row = graph.row_mut(neighbor, layer)?;
+        row.remove(slot);
+        row.count_loss();
+    }
+    graph.row_mut(slot, layer)?.clear();
+    for &child in &children {
+        graph.row_mut(child, 0)?.set_parent(None);
+    }
+    let mut neighborhood = neighbors;
+    neighborhood.extend_from_slice(&in_neighbors);
+    neighborhood.sort_unstable();
+    neighborhood.dedup();
+    Ok(Wound { layer, in_neighbors, neighborhood, children })
+}
+
+/// Gives an in-neighbour of a deleted node a few diverse edges into the node's neighbourhood (IP-DiskANN, § 4), or links it
+/// afresh when its row has become too poor.
+fn repair<G: GraphMut + Space>(
+    graph: &mut G,
+    anchors: &Anchors,
+    slot: Slot,
+    wound: &Wound,
+    ef_construction: usize,
+    scratch: &mut Scratch,
+) -> Result<()> {
+    let layer = wound.layer;
+    let capacity = graph.capacity();
+    let worn_out = usize::from(graph.row_mut(slot, layer)?.losses()) > capacity.degree(layer) / 2;
+    if worn_out || graph.neighbors(slot, layer)?.len() < capacity.m / 2 {
+        return relink(graph, anchors, slot, layer, ef_construction, scratch);
+    }
+    graph.verify(slot)?;
+    let mut candidates = Vec::with_capacity(wound.neighborhood.len());
+    for &candidate in &wound.neighborhood {
+        if candidate != slot && !has_edge(graph, slot, candidate, layer)? {
+            graph.verify(candidate)?;
+            candidates.push(Candidate::new(graph.between(slot, candidate), candidate));
+        }
+    }
+    candidates.sort_by(Candidate::nearer);
+    let mut added = 0;
+    for candidate in candidates {
+        if added == REPLACEMENTS {
+            break;
+        }
+        let mut covered = false;
+        for &neighbor in graph.neighbors(slot, layer)? {
+            graph.verify(neighbor)?;
+            let distance = graph.between(candidate.slot, neighbor);
+            if ALPHA * distance < candidate.distance || graph.are_duplicates(candidate.slot, neighbor) {
+                covered = true;
+                break;
+            }
+        }
+        if !covered && add_edge(graph, slot, candidate.slot, layer)? {
+            added += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Chooses a node's neighbours on one layer anew, as an insertion would; what it has stays.
+fn relink<G: GraphMut + Space>(
+    graph: &mut G,
+    anchors: &Anchors,
+    slot: Slot,
+    layer: u8,
+    ef_construction: usize,
+    scratch: &mut Scratch,
+) -> Result<()> {
+    graph.row_mut(slot, layer)?.reset_losses();
+    if layer > anchors.level {
+        return Ok(());
+    }
+    let query = graph.query_of(slot)?;
+    let entry = descend(graph, graph, &query, anchors, layer, scratch)?;
+    let entries = [entry, if layer == 0 { anchors.root } else { entry }];
+    search_layer(graph, graph, &query, &entries, ef_construction, layer, scratch)?;
+    let found = scratch.found().iter().copied().filter(|c| c.slot != slot).collect();
+    link(graph, slot, layer, found)
+}
