@@ -1,0 +1,216 @@
+//! The graph and the codes of a collection, as [`crate::hnsw`] sees them.
+
+use std::cell::Cell;
+
+use crate::distance::Kernel;
+use crate::error::Result;
+use crate::graph::{GraphEditor, GraphSnapshot, RowMut};
+use crate::hnsw::{Graph, GraphMut, Space};
+use crate::options::{Capacity, Metric};
+use crate::vectors::{Code, CodeTail, Geometry, SegmentSet, Slot, encode_into};
+
+/// A vector in the form that codes are compared with.
+#[derive(Debug)]
+pub(crate) struct CodedQuery {
+    components: Vec<u8>,
+    tail: CodeTail,
+}
+
+impl CodedQuery {
+    pub(crate) fn new(vector: &[f32], metric: Metric) -> Self {
+        let mut bytes = vec![0; Geometry::new(vector.len()).code_len()];
+        encode_into(vector, metric, 0, 0, &mut bytes);
+        Self::from_code(Code::new(&bytes, vector.len()))
+    }
+
+    fn from_code(code: Code<'_>) -> Self {
+        Self { components: code.components().to_vec(), tail: code.tail() }
+    }
+}
+
+/// A snapshot's graph and codes, compared with the kernels `K`.
+#[derive(Clone, Copy)]
+pub(crate) struct Codes<'a, K> {
+    pub(crate) graph: &'a GraphSnapshot,
+    pub(crate) segments: &'a SegmentSet,
+    pub(crate) metric: Metric,
+    pub(crate) kernel: K,
+}
+
+impl<K: Kernel> Codes<'_, K> {
+    #[inline]
+    fn compare(&self, components: &[u8], tail: &CodeTail, code: Code<'_>) -> f32 {
+        let dot = self.kernel.dot_codes(components, code.components());
+        tail.distance(&code.tail(), self.metric, self.segments.geometry().dimension as f64, dot)
+    }
+
+    #[cold]
+    fn verify_first_time(&self, slot: Slot) -> Result<()> {
+        self.segments.verify_code(slot, &self.graph.node(slot)?.record.identity())
+    }
+}
+
+impl<K: Kernel> Graph for Codes<'_, K> {
+    fn capacity(&self) -> Capacity {
+        self.graph.capacity()
+    }
+
+    fn slots(&self) -> usize {
+        self.graph.slots() as usize
+    }
+
+    #[inline]
+    fn neighbors(&self, slot: Slot, layer: u8) -> Result<&[Slot]> {
+        self.graph.neighbors(slot, layer)
+    }
+
+    fn inbound(&self, slot: Slot, layer: u8) -> Result<&[Slot]> {
+        Ok(self.graph.node(slot)?.inbound(layer).unwrap_or(&[]))
+    }
+
+    fn level(&self, slot: Slot) -> Result<u8> {
+        Ok(self.graph.node(slot)?.record.level)
+    }
+
+    fn rank(&self, slot: Slot) -> Result<u64> {
+        Ok(self.graph.node(slot)?.record.stamp)
+    }
+
+    fn parent(&self, slot: Slot) -> Result<Option<Slot>> {
+        Ok(self.graph.node(slot)?.parent())
+    }
+
+    fn children(&self, slot: Slot) -> Result<usize> {
+        Ok(self.graph.node(slot)?.children())
+    }
+}
+
+impl<K: Kernel> Space for Codes<'_, K> {
+    type Query = CodedQuery;
+
+    #[inline]
+    fn verify(&self, slot: Slot) -> Result<()> {
+        if self.segments.is_code_verified(slot) { Ok(()) } else { self.verify_first_time(slot) }
+    }
+
+    #[inline]
+    fn prefetch(&self, slot: Slot) {
+        self.kernel.prefetch(self.segments.code(slot).bytes());
+    }
+
+    #[inline]
+    fn distance(&self, query: &CodedQuery, slot: Slot) -> f32 {
+        self.compare(&query.components, &query.tail, self.segments.code(slot))
+    }
+
+    #[inline]
+    fn between(&self, a: Slot, b: Slot) -> f32 {
+        let a = self.segments.code(a);
+        self.compare(a.components(), &a.tail(), self.segments.code(b))
+    }
+
+    fn are_duplicates(&self, a: Slot, b: Slot) -> bool {
+        self.segments.code(a).is_duplicate_of(&self.segments.code(b))
+    }
+
+    fn query_of(&self, slot: Slot) -> Result<CodedQuery> {
+        self.verify(slot)?;
+        Ok(CodedQuery::from_code(self.segments.code(slot)))
+    }
+}
+
+/// A write transaction's graph and codes.
+pub(crate) struct CodesMut<'a, K> {
+    pub(crate) editor: &'a mut GraphEditor,
+    /// Counts the link rows read.
+    pub(crate) rows_read: &'a Cell<u64>,
+    pub(crate) segments: &'a SegmentSet,
+    pub(crate) metric: Metric,
+    pub(crate) kernel: K,
+}
+
+impl<K: Kernel> CodesMut<'_, K> {
+    #[inline]
+    fn codes(&self) -> Codes<'_, K> {
+        Codes {
+            graph: self.editor.graph(),
+            segments: self.segments,
+            metric: self.metric,
+            kernel: self.kernel,
+        }
+    }
+}
+
+impl<K: Kernel> Graph for CodesMut<'_, K> {
+    fn capacity(&self) -> Capacity {
+        self.codes().capacity()
+    }
+
+    fn slots(&self) -> usize {
+        self.codes().slots()
+    }
+
+    #[inline]
+    fn neighbors(&self, slot: Slot, layer: u8) -> Result<&[Slot]> {
+        self.rows_read.set(self.rows_read.get() + 1);
+        self.editor.graph().neighbors(slot, layer)
+    }
+
+    fn inbound(&self, slot: Slot, layer: u8) -> Result<&[Slot]> {
+        Ok(self.editor.graph().node(slot)?.inbound(layer).unwrap_or(&[]))
+    }
+
+    fn level(&self, slot: Slot) -> Result<u8> {
+        self.codes().level(slot)
+    }
+
+    fn rank(&self, slot: Slot) -> Result<u64> {
+        self.codes().rank(slot)
+    }
+
+    fn parent(&self, slot: Slot) -> Result<Option<Slot>> {
+        self.codes().parent(slot)
+    }
+
+    fn children(&self, slot: Slot) -> Result<usize> {
+        self.codes().children(slot)
+    }
+}
+
+impl<K: Kernel> GraphMut for CodesMut<'_, K> {
+    fn row_mut(&mut self, slot: Slot, layer: u8) -> Result<RowMut<'_>> {
+        self.editor.row_mut(slot, layer)
+    }
+}
+
+impl<K: Kernel> Space for CodesMut<'_, K> {
+    type Query = CodedQuery;
+
+    #[inline]
+    fn verify(&self, slot: Slot) -> Result<()> {
+        self.codes().verify(slot)
+    }
+
+    #[inline]
+    fn prefetch(&self, slot: Slot) {
+        self.codes().prefetch(slot);
+    }
+
+    #[inline]
+    fn distance(&self, query: &CodedQuery, slot: Slot) -> f32 {
+        self.codes().distance(query, slot)
+    }
+
+    #[inline]
+    fn between(&self, a: Slot, b: Slot) -> f32 {
+        self.codes().between(a, b)
+    }
+
+    fn are_duplicates(&self, a: Slot, b: Slot) -> bool {
+        self.codes().are_duplicates(a, b)
+    }
+
+    fn query_of(&self, slot: Slot) -> Result<CodedQuery> {
+        self.codes().query_of(slot)
+    }
+}

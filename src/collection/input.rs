@@ -1,0 +1,26 @@
+//! What vectors are accepted.
+
+use crate::error::{Error, Result, VectorDefect, VectorSubject};
+use crate::options::{Metric, Parameters};
+use crate::vectors::squared_norm;
+
+/// Refuses vectors of the wrong length, with components that are not finite, or with a norm that no distance can be computed
+/// with. Gives back the norm.
+pub(crate) fn check_vector(subject: VectorSubject, vector: &[f32], parameters: &Parameters) -> Result<f64> {
+    if vector.len() != parameters.dimension {
+        return Err(Error::WrongDimension { subject, expected: parameters.dimension, found: vector.len() });
+    }
+    let refuse = |defect| Err(Error::InvalidVector { subject, defect });
+    if let Some((component, &value)) = vector.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+        return refuse(VectorDefect::NotFinite { component, value });
+    }
+    let squared = squared_norm(vector);
+    if squared > f64::from(f32::MAX) / 4.0 {
+        return refuse(VectorDefect::TooLarge { squared_norm: squared });
+    }
+    let norm = squared.sqrt();
+    if parameters.metric == Metric::Cosine && !(norm as f32).is_normal() {
+        return refuse(VectorDefect::NoDirection { norm });
+    }
+    Ok(norm)
+}

@@ -1,0 +1,18 @@
+//! Collections: vectors under keys, searched through an HNSW graph.
+
+mod codes;
+mod input;
+mod query;
+mod read;
+mod state;
+mod view;
+mod write;
+mod writer;
+
+pub use query::{Hit, Hits, Query, Statistics};
+pub use read::{Collection, Keys, Vectors};
+pub(crate) use state::{CollectionSnapshot, CollectionState};
+pub use write::CollectionMut;
+pub(crate) use write::Home;
+pub(crate) use writer::CollectionWriter;
+pub use writer::RowCounts;

@@ -1,0 +1,125 @@
+//! A collection in a snapshot.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::query::{Hit, Query};
+use super::state::CollectionSnapshot;
+use crate::error::{Error, Result};
+use crate::options::Parameters;
+
+/// A collection as of one commit: what it holds never changes. Cheap to clone and to send to other threads; it keeps its
+/// snapshot, and the store's files, alive.
+#[derive(Clone)]
+pub struct Collection {
+    snapshot: Arc<CollectionSnapshot>,
+    parameters: Parameters,
+    /// Keeps the snapshot's slots from being reused, and the store open.
+    _pin: Arc<dyn Send + Sync>,
+}
+
+impl std::fmt::Debug for Collection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collection").field("name", &self.name()).field("len", &self.len()).finish()
+    }
+}
+
+impl Collection {
+    pub(crate) fn new(
+        snapshot: Arc<CollectionSnapshot>,
+        parameters: Parameters,
+        pin: Arc<dyn Send + Sync>,
+    ) -> Self {
+        Self { snapshot, parameters, _pin: pin }
+    }
+
+    /// The collection's name.
+    pub fn name(&self) -> &str {
+        &self.snapshot.state.name
+    }
+
+    /// The parameters it was created with.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// How many vectors it holds.
+    pub fn len(&self) -> u64 {
+        self.snapshot.state.live
+    }
+
+    /// True when it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The vector of a key, as it was inserted; borrowed from the mapped file where the machine is little-endian.
+    pub fn get(&self, key: u64) -> Result<Option<Cow<'_, [f32]>>> {
+        self.snapshot.view().vector_of(key)
+    }
+
+    /// True when the key has a vector.
+    pub fn contains(&self, key: u64) -> Result<bool> {
+        Ok(self.snapshot.view().slot_of(key)?.is_some())
+    }
+
+    /// All keys, in ascending order.
+    pub fn keys(&self) -> Result<Keys<'_>> {
+        let keys = self.snapshot.view().keys()?;
+        Ok(Keys(Box::new(keys.map(|entry| entry.map(|(key, _)| key)))))
+    }
+
+    /// All keys with their vectors, in ascending order of keys.
+    pub fn iter(&self) -> Result<Vectors<'_>> {
+        Ok(Vectors(Box::new(self.snapshot.view().vectors()?)))
+    }
+
+    /// The `k` nearest vectors, nearest first, with default settings; [`query`](Collection::query) has the others.
+    pub fn search(&self, vector: &[f32], k: usize) -> Result<Vec<Hit>> {
+        Ok(self.query(vector).k(k).run()?.into_vec())
+    }
+
+    /// A search near a vector, to be refined and [run](Query::run).
+    pub fn query<'a>(&'a self, vector: &'a [f32]) -> Query<'a> {
+        Query::by_vector(self.snapshot.view(), vector)
+    }
+
+    /// A search near the vector of a key, which is itself among the hits.
+    pub fn query_key(&self, key: u64) -> Query<'_> {
+        Query::by_key(self.snapshot.view(), key)
+    }
+}
+
+/// Keys in ascending order; see [`Collection::keys`].
+pub struct Keys<'a>(Box<dyn Iterator<Item = Result<u64>> + 'a>);
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(keys: impl Iterator<Item = Result<u64>> + 'a) -> Self {
+        Self(Box::new(keys))
+    }
+}
+
+impl Iterator for Keys<'_> {
+    type Item = Result<u64, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+/// Keys and vectors in ascending order of keys; see [`Collection::iter`].
+pub struct Vectors<'a>(Box<dyn Iterator<Item = Result<(u64, Cow<'a, [f32]>)>> + 'a>);
+
+impl<'a> Vectors<'a> {
+    pub(super) fn new(vectors: impl Iterator<Item = Result<(u64, Cow<'a, [f32]>)>> + 'a) -> Self {
+        Self(Box::new(vectors))
+    }
+}
+
+impl<'a> Iterator for Vectors<'a> {
+    type Item = Result<(u64, Cow<'a, [f32]>), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}

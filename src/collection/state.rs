@@ -1,0 +1,129 @@
+//! What a snapshot knows of a collection.
+
+use std::sync::Arc;
+
+use redb::ReadTransaction;
+
+use super::view::View;
+use crate::error::Result;
+use crate::graph::rows::{CollectionRow, Kind, Place};
+use crate::graph::storage::CollectionReader;
+use crate::graph::{GraphSnapshot, PageSource};
+use crate::hnsw::{Anchors, level::MAX_LEVEL};
+use crate::options::{Metric, Parameters};
+use crate::vectors::{SegmentSet, Slot};
+
+/// A collection's identity, parameters, counters and anchors.
+#[derive(Debug, Clone)]
+pub(crate) struct CollectionState {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: u32,
+    pub(crate) parameters: Parameters,
+    pub(crate) live: u64,
+    pub(crate) next_stamp: u64,
+    pub(crate) anchors: Option<Anchors>,
+}
+
+impl CollectionState {
+    pub(crate) fn new(name: &str, id: u32, parameters: Parameters) -> Self {
+        Self { name: name.into(), id, parameters, live: 0, next_stamp: 0, anchors: None }
+    }
+
+    /// What a row says, and the number of slots in use.
+    pub(crate) fn from_row(name: &str, row: &CollectionRow) -> Result<(Self, Slot)> {
+        let corrupted = |detail: String| {
+            Place { kind: Kind::Collection, collection: 0, key: name.as_bytes() }.corrupted(detail)
+        };
+        let metric = Metric::from_byte(row.metric)
+            .ok_or_else(|| corrupted(format!("unknown metric {}", row.metric)))?;
+        let parameters = Parameters {
+            dimension: row.dimension as usize,
+            metric,
+            m: row.m.into(),
+            m0: row.m0.into(),
+            ef_construction: row.ef_construction as usize,
+            seed: row.seed,
+        };
+        parameters.validate().map_err(|e| corrupted(e.to_string()))?;
+        let anchors = row.anchors.map(|(entry, level, root)| Anchors { entry, level, root });
+        if anchors.is_some_and(|anchors| anchors.level > MAX_LEVEL) {
+            return Err(corrupted("an entry point above the highest level".to_owned()));
+        }
+        let (id, live, next_stamp) = (row.id, row.live, row.next_stamp);
+        Ok((Self { name: name.into(), id, parameters, live, next_stamp, anchors }, row.cursor))
+    }
+
+    pub(crate) fn to_row(&self, cursor: Slot) -> CollectionRow {
+        let p = &self.parameters;
+        CollectionRow {
+            id: self.id,
+            dimension: p.dimension as u32,
+            metric: p.metric.to_byte(),
+            m: p.m as u16,
+            m0: p.m0 as u16,
+            ef_construction: p.ef_construction as u32,
+            seed: p.seed,
+            live: self.live,
+            cursor,
+            next_stamp: self.next_stamp,
+            anchors: self.anchors.map(|anchors| (anchors.entry, anchors.level, anchors.root)),
+        }
+    }
+
+    /// A reader of the collection's tables as of `transaction`.
+    pub(crate) fn reader(&self, cursor: Slot, transaction: Arc<ReadTransaction>) -> Arc<CollectionReader> {
+        let capacity = self.parameters.capacity();
+        Arc::new(CollectionReader::new(self.id, capacity, MAX_LEVEL, cursor, transaction))
+    }
+}
+
+/// A collection as of one commit.
+#[derive(Debug)]
+pub(crate) struct CollectionSnapshot {
+    pub(crate) state: CollectionState,
+    pub(crate) graph: GraphSnapshot,
+    pub(crate) segments: SegmentSet,
+    pub(crate) reader: Arc<CollectionReader>,
+}
+
+impl CollectionSnapshot {
+    /// A collection with nothing loaded yet.
+    pub(crate) fn unloaded(
+        state: CollectionState,
+        cursor: Slot,
+        segments: SegmentSet,
+        transaction: Arc<ReadTransaction>,
+    ) -> Self {
+        let reader = state.reader(cursor, transaction);
+        let source: Arc<dyn PageSource> = reader.clone();
+        let graph = GraphSnapshot::new(state.parameters.capacity(), cursor, source);
+        Self { state, graph, segments, reader }
+    }
+
+    /// The same collection, with what is not loaded yet to be read from `transaction`.
+    pub(crate) fn rebased(&self, transaction: Arc<ReadTransaction>) -> Self {
+        Self::assemble(self.state.clone(), self.graph.clone(), self.segments.clone(), transaction)
+    }
+
+    /// A collection whose graph may have pages in memory already.
+    pub(crate) fn assemble(
+        state: CollectionState,
+        graph: GraphSnapshot,
+        segments: SegmentSet,
+        transaction: Arc<ReadTransaction>,
+    ) -> Self {
+        let reader = state.reader(graph.slots(), transaction);
+        let graph = graph.with_source(reader.clone());
+        Self { state, graph, segments, reader }
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            state: &self.state,
+            graph: &self.graph,
+            segments: &self.segments,
+            reader: Some(&self.reader),
+            pending: None,
+        }
+    }
+}

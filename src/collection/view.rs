@@ -1,0 +1,105 @@
+//! Reading a collection, whether from a snapshot or inside of a write transaction.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::codes::Codes;
+use super::state::CollectionState;
+use crate::distance::Kernel;
+use crate::error::{Error, Result};
+use crate::graph::GraphSnapshot;
+use crate::graph::storage::CollectionReader;
+use crate::vectors::{SegmentSet, Slot};
+
+/// Everything that reading takes.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) state: &'a CollectionState,
+    pub(crate) graph: &'a GraphSnapshot,
+    pub(crate) segments: &'a SegmentSet,
+    /// The tables as of the snapshot; a collection that was just created has none.
+    pub(crate) reader: Option<&'a CollectionReader>,
+    /// Keys that the write transaction gave a slot or took it from.
+    pub(crate) pending: Option<&'a BTreeMap<u64, Option<Slot>>>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn slot_of(&self, key: u64) -> Result<Option<Slot>> {
+        if let Some(&slot) = self.pending.and_then(|pending| pending.get(&key)) {
+            return Ok(slot);
+        }
+        self.reader.map_or(Ok(None), |reader| reader.slot_of(key))
+    }
+
+    /// The vector of a key, verified.
+    pub(crate) fn vector_of(&self, key: u64) -> Result<Option<Cow<'a, [f32]>>> {
+        match self.slot_of(key)? {
+            Some(slot) => self.vector(key, slot).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The vector in a slot that `key` leads to, verified.
+    fn vector(&self, key: u64, slot: Slot) -> Result<Cow<'a, [f32]>> {
+        let identity = self.graph.node(slot)?.record.identity();
+        if identity.key != key {
+            return Err(Error::corrupted(
+                format!("collection {:?}, key {key}", self.state.name),
+                format!("it leads to slot {slot}, which holds key {}", identity.key),
+            ));
+        }
+        self.segments.verify_vector(slot, || Ok(identity))?;
+        Ok(self.segments.vector(slot))
+    }
+
+    /// Keys in ascending order with their slots: the snapshot's, with the transaction's own changes merged in.
+    pub(crate) fn keys(&self) -> Result<impl Iterator<Item = Result<(u64, Slot)>> + 'a> {
+        let mut stored = match self.reader {
+            Some(reader) => Some(reader.keys(0)?.peekable()),
+            None => None,
+        };
+        let mut pending = self.pending.into_iter().flatten().peekable();
+        Ok(std::iter::from_fn(move || {
+            loop {
+                let next_stored = stored.as_mut().and_then(|stored| match stored.peek() {
+                    Some(Ok((key, _))) => Some(Ok(*key)),
+                    Some(Err(_)) => Some(Err(())),
+                    None => None,
+                });
+                let next_pending = pending.peek().map(|(key, _)| **key);
+                match (next_stored, next_pending) {
+                    (Some(Err(())), _) => return stored.as_mut().and_then(Iterator::next),
+                    (Some(Ok(key)), Some(changed)) if changed <= key => {
+                        if changed == key {
+                            stored.as_mut().and_then(Iterator::next);
+                        }
+                        if let Some((&key, &Some(slot))) = pending.next() {
+                            return Some(Ok((key, slot)));
+                        }
+                    }
+                    (Some(Ok(_)), _) => return stored.as_mut().and_then(Iterator::next),
+                    (None, Some(_)) => {
+                        if let Some((&key, &Some(slot))) = pending.next() {
+                            return Some(Ok((key, slot)));
+                        }
+                    }
+                    (None, None) => return None,
+                }
+            }
+        }))
+    }
+
+    /// Keys in ascending order with their vectors.
+    pub(crate) fn vectors(&self) -> Result<impl Iterator<Item = Result<(u64, Cow<'a, [f32]>)>> + 'a> {
+        let view = *self;
+        Ok(self.keys()?.map(move |entry| {
+            let (key, slot) = entry?;
+            Ok((key, view.vector(key, slot)?))
+        }))
+    }
+
+    pub(crate) fn codes<K: Kernel>(&self, kernel: K) -> Codes<'a, K> {
+        let metric = self.state.parameters.metric;
+        Codes { graph: self.graph, segments: self.segments, metric, kernel }
+    }
+}

@@ -1,0 +1,270 @@
+//! A collection inside of a write transaction: the changes so far, in memory.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::codes::CodesMut;
+use super::query::with_scratch;
+use super::state::{CollectionSnapshot, CollectionState};
+use super::view::View;
+use crate::distance::{InstructionSet, dispatch};
+use crate::error::{Error, Result};
+use crate::graph::rows::NodeRecord;
+use crate::graph::storage::{CollectionChanges, CollectionReader, FreeKey};
+use crate::graph::{GraphEditor, GraphSnapshot, PageSource};
+use crate::hnsw::{self, level::level};
+use crate::vectors::{Geometry, Segment, SegmentAllocator, SegmentSet, Slot, encode_into};
+
+/// The last slot number means "none" on disk.
+const LAST_SLOT: Slot = Slot::MAX - 1;
+
+/// A collection being changed. Vectors go to their slots at once; rows stay in memory until the commit.
+#[derive(Debug)]
+pub(crate) struct CollectionWriter {
+    state: CollectionState,
+    editor: GraphEditor,
+    segments: SegmentSet,
+    keys: BTreeMap<u64, Option<Slot>>,
+    reader: Option<Arc<CollectionReader>>,
+    slots: FreeSlots,
+    /// Segments created by this transaction, with their ids.
+    created: Vec<Arc<Segment>>,
+    /// Segments written to, by ordinal.
+    touched: BTreeSet<usize>,
+    allocator: Arc<SegmentAllocator>,
+    rows_read: Cell<u64>,
+    code: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+/// What a transaction has done to a collection's links so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RowCounts {
+    /// Times that a node's neighbours on a layer were read.
+    pub read: u64,
+    /// Distinct link rows changed, added and removed: what a commit writes.
+    pub touched: u64,
+}
+
+/// Slots that may be written to again.
+#[derive(Debug)]
+struct FreeSlots {
+    /// Slots freed by commits up to this one are out of everybody's sight.
+    newest: u64,
+    ready: VecDeque<FreeKey>,
+    /// The free list has been read up to here; `None` when there is nothing more.
+    resume: Option<Option<FreeKey>>,
+    /// Entries used by this transaction.
+    taken: Vec<FreeKey>,
+    /// Slots freed by this transaction; the next one at the earliest may use them.
+    freed: Vec<Slot>,
+}
+
+impl FreeSlots {
+    fn new(newest: u64) -> Self {
+        Self { newest, ready: VecDeque::new(), resume: Some(None), taken: Vec::new(), freed: Vec::new() }
+    }
+
+    fn take(&mut self, reader: Option<&CollectionReader>) -> Result<Option<Slot>> {
+        const READ_AHEAD: usize = 64;
+        if let (true, Some(reader), Some(after)) = (self.ready.is_empty(), reader, self.resume) {
+            self.ready.extend(reader.free(after, self.newest, READ_AHEAD)?);
+            self.resume = self.ready.back().map(|&last| Some(last));
+        }
+        let taken = self.ready.pop_front();
+        self.taken.extend(taken);
+        Ok(taken.map(|(_, slot)| slot))
+    }
+}
+
+impl CollectionWriter {
+    /// A collection that does not exist yet.
+    pub(crate) fn create(state: CollectionState, allocator: Arc<SegmentAllocator>) -> Self {
+        let graph = GraphSnapshot::new(state.parameters.capacity(), 0, Arc::new(NoRows));
+        let segments = SegmentSet::new(Geometry::new(state.parameters.dimension), Vec::new());
+        Self::new(state, graph, segments, None, allocator, 0)
+    }
+
+    /// A collection as it is in the latest snapshot. Slots freed by commits up to `reusable` may be used again.
+    pub(crate) fn open(
+        snapshot: &CollectionSnapshot,
+        allocator: Arc<SegmentAllocator>,
+        reusable: u64,
+    ) -> Self {
+        let CollectionSnapshot { state, graph, segments, reader } = snapshot;
+        Self::new(state.clone(), graph.clone(), segments.clone(), Some(reader.clone()), allocator, reusable)
+    }
+
+    fn new(
+        state: CollectionState,
+        graph: GraphSnapshot,
+        segments: SegmentSet,
+        reader: Option<Arc<CollectionReader>>,
+        allocator: Arc<SegmentAllocator>,
+        reusable: u64,
+    ) -> Self {
+        let geometry = *segments.geometry();
+        Self {
+            state,
+            editor: GraphEditor::new(graph),
+            segments,
+            keys: BTreeMap::new(),
+            reader,
+            slots: FreeSlots::new(reusable),
+            created: Vec::new(),
+            touched: BTreeSet::new(),
+            allocator,
+            rows_read: Cell::new(0),
+            code: vec![0; geometry.code_len()],
+            bytes: vec![0; geometry.vector_len()],
+        }
+    }
+
+    pub(crate) fn state(&self) -> &CollectionState {
+        &self.state
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut CollectionState {
+        &mut self.state
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            state: &self.state,
+            graph: self.editor.graph(),
+            segments: &self.segments,
+            reader: self.reader.as_deref(),
+            pending: Some(&self.keys),
+        }
+    }
+
+    /// Stores a vector that has been checked; tells whether it replaced another.
+    pub(crate) fn insert(&mut self, key: u64, vector: &[f32]) -> Result<bool> {
+        let replaced = self.remove(key)?;
+        let slot = self.allocate()?;
+        let stamp = self.state.next_stamp;
+        let record = self.write_slot(slot, key, stamp, vector)?;
+        self.state.next_stamp += 1;
+        self.editor.create(slot, record)?;
+        let (anchors, parameters) = (self.state.anchors, self.state.parameters);
+        let Self { editor, segments, rows_read, .. } = self;
+        let anchors = with_scratch(|scratch| {
+            dispatch!(InstructionSet::best(), kernel => {
+                let mut codes = CodesMut { editor, rows_read, segments, metric: parameters.metric, kernel };
+                hnsw::insert(&mut codes, anchors, slot, parameters.ef_construction, scratch)
+            })
+        })?;
+        self.state.anchors = Some(anchors);
+        self.state.live += 1;
+        self.keys.insert(key, Some(slot));
+        Ok(replaced)
+    }
+
+    /// Removes a key's vector; false when there is none.
+    pub(crate) fn remove(&mut self, key: u64) -> Result<bool> {
+        let Some(slot) = self.view().slot_of(key)? else { return Ok(false) };
+        let Some(anchors) = self.state.anchors else {
+            let place = format!("collection {:?}, key {key}", self.state.name);
+            return Err(Error::corrupted(place, "it leads to a slot, but the collection has no entry point"));
+        };
+        let parameters = self.state.parameters;
+        let Self { editor, segments, rows_read, .. } = self;
+        let anchors = with_scratch(|scratch| {
+            dispatch!(InstructionSet::best(), kernel => {
+                let mut codes = CodesMut { editor, rows_read, segments, metric: parameters.metric, kernel };
+                hnsw::remove(&mut codes, anchors, slot, parameters.ef_construction, scratch)
+            })
+        })?;
+        self.editor.delete(slot)?;
+        self.state.anchors = anchors;
+        self.state.live = self.state.live.saturating_sub(1);
+        self.keys.insert(key, None);
+        self.slots.freed.push(slot);
+        Ok(true)
+    }
+
+    /// A slot that nobody can see: one that was freed long enough ago, or a new one.
+    fn allocate(&mut self) -> Result<Slot> {
+        if let Some(slot) = self.slots.take(self.reader.as_deref())? {
+            if self.editor.live(slot)?.is_some() {
+                let place = format!("collection {:?}, free list", self.state.name);
+                return Err(Error::corrupted(place, format!("slot {slot} is on it and in use")));
+            }
+            return Ok(slot);
+        }
+        let slot = self.editor.graph().slots();
+        if slot > LAST_SLOT {
+            return Err(Error::CollectionFull { collection: self.state.name.to_string() });
+        }
+        let geometry = *self.segments.geometry();
+        if geometry.locate(slot).0 == self.segments.len() {
+            let segment = self.allocator.create(self.state.id, self.segments.len(), geometry)?;
+            self.created.push(segment.clone());
+            self.segments.push(segment);
+        }
+        Ok(slot)
+    }
+
+    /// Writes code and vector.
+    fn write_slot(&mut self, slot: Slot, key: u64, stamp: u64, vector: &[f32]) -> Result<NodeRecord> {
+        let parameters = &self.state.parameters;
+        encode_into(vector, parameters.metric, key, stamp, &mut self.code);
+        for (bytes, x) in self.bytes.chunks_exact_mut(4).zip(vector) {
+            bytes.copy_from_slice(&x.to_le_bytes());
+        }
+        let (segment, index) = self.segments.place(slot)?;
+        segment.write(index, &self.code, &self.bytes)?;
+        self.touched.insert(segment.header().ordinal as usize);
+        Ok(NodeRecord {
+            key,
+            stamp,
+            level: level(parameters.seed, stamp, parameters.m),
+            code_crc: crc32fast::hash(&self.code),
+            vector_crc: crc32fast::hash(&self.bytes),
+        })
+    }
+
+    /// What the commit with this number has to write.
+    pub(crate) fn changes(&self, commit: u64) -> CollectionChanges<'_> {
+        CollectionChanges {
+            row: self.state.to_row(self.editor.graph().slots()),
+            graph: self.editor.graph(),
+            changes: self.editor.changes(),
+            keys: &self.keys,
+            taken: &self.slots.taken,
+            freed: &self.slots.freed,
+            commit,
+        }
+    }
+
+    pub(crate) fn row_counts(&self) -> RowCounts {
+        RowCounts { read: self.rows_read.get(), touched: self.editor.changes().links.len() as u64 }
+    }
+
+    /// Segments that this transaction created.
+    pub(crate) fn created(&self) -> &[Arc<Segment>] {
+        &self.created
+    }
+
+    /// Segments that this transaction wrote to, created ones included.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.segments.iter().enumerate().filter(|(ordinal, _)| self.touched.contains(ordinal)).map(|(_, s)| s)
+    }
+
+    /// The collection as this transaction leaves it.
+    pub(crate) fn into_snapshot(self, transaction: Arc<redb::ReadTransaction>) -> CollectionSnapshot {
+        CollectionSnapshot::assemble(self.state, self.editor.into_graph(), self.segments, transaction)
+    }
+}
+
+/// The rows of a collection that has none.
+#[derive(Debug)]
+struct NoRows;
+
+impl PageSource for NoRows {
+    fn load(&self, page: usize) -> Result<crate::graph::Page> {
+        Err(Error::corrupted(format!("page {page}"), "a collection that was just created has no stored rows"))
+    }
+}

@@ -1,0 +1,143 @@
+//! Counts, sizes and shapes.
+
+use crate::collection::CollectionSnapshot;
+use crate::error::Result;
+use crate::graph::{GraphSnapshot, PAGE_SLOTS};
+use crate::options::Parameters;
+use crate::store::bytes_on_disk;
+use crate::transaction::Published;
+use crate::vectors::Slot;
+
+/// What [`Store::stats`](crate::Store::stats) tells.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The number of the commit that this describes.
+    pub commit: u64,
+    /// Bytes that the store's files take on disk.
+    pub bytes_on_disk: u64,
+    /// The collections, in the order of their names.
+    pub collections: Vec<CollectionStats>,
+}
+
+/// What [`Store::stats`](crate::Store::stats) tells of a collection.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CollectionStats {
+    /// The collection's name.
+    pub name: String,
+    /// The parameters it was created with.
+    pub parameters: Parameters,
+    /// Live vectors.
+    pub vectors: u64,
+    /// Slots in use or free; each takes its place in a segment.
+    pub slots: u64,
+    /// Slots of removed vectors, to be used again.
+    pub dead_slots: u64,
+    /// Segment files.
+    pub segments: usize,
+    /// Pages of the graph.
+    pub pages: usize,
+    /// Pages of the graph in memory.
+    pub pages_loaded: usize,
+    /// Bytes that those pages take.
+    pub resident_bytes: usize,
+    /// The layers, from 0 up.
+    pub layers: Vec<LayerStats>,
+}
+
+/// One layer of a collection's graph.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct LayerStats {
+    /// Nodes whose level is this layer or higher.
+    pub nodes: u64,
+    /// Edges.
+    pub edges: u64,
+    /// The lowest number of neighbours.
+    pub min_degree: usize,
+    /// The highest number of neighbours.
+    pub max_degree: usize,
+    /// The highest number of one-way in-edges.
+    pub max_inbound: usize,
+    /// Nodes that a walk on this layer alone reaches from the entry point, on layer 0 from the root: there it is all of them.
+    pub reachable: u64,
+}
+
+impl Stats {
+    pub(crate) fn collect(published: &Published) -> Result<Self> {
+        let collections = published.collections.values();
+        Ok(Self {
+            commit: published.commit,
+            bytes_on_disk: bytes_on_disk(published.engine.directory.path())?,
+            collections: collections.map(|snapshot| collection(snapshot)).collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn collection(snapshot: &CollectionSnapshot) -> Result<CollectionStats> {
+    let CollectionSnapshot { state, graph, segments, .. } = snapshot;
+    let slots = u64::from(graph.slots());
+    Ok(CollectionStats {
+        name: state.name.to_string(),
+        parameters: state.parameters,
+        vectors: state.live,
+        slots,
+        dead_slots: slots.saturating_sub(state.live),
+        segments: segments.len(),
+        pages: graph.pages(),
+        pages_loaded: graph.loaded().count(),
+        resident_bytes: graph.loaded().map(|page| page.resident()).sum(),
+        // Through a copy without pages: looking must not fill the memory.
+        layers: layers(snapshot, &graph.unloaded())?,
+    })
+}
+
+fn layers(snapshot: &CollectionSnapshot, graph: &GraphSnapshot) -> Result<Vec<LayerStats>> {
+    let mut layers: Vec<LayerStats> = Vec::new();
+    for number in 0..graph.pages() {
+        let page = graph.page(number)?;
+        for (index, node) in (0..PAGE_SLOTS).filter_map(|index| Some((index, page.node(index)?))) {
+            for layer in 0..=node.record.level {
+                let at = usize::from(layer);
+                if layers.len() <= at {
+                    layers.push(LayerStats { min_degree: usize::MAX, ..LayerStats::default() });
+                }
+                let degree = page.neighbors(index, layer).map_or(0, <[Slot]>::len);
+                let stats = &mut layers[at];
+                stats.nodes += 1;
+                stats.edges += degree as u64;
+                stats.min_degree = stats.min_degree.min(degree);
+                stats.max_degree = stats.max_degree.max(degree);
+                stats.max_inbound = stats.max_inbound.max(node.inbound(layer).map_or(0, <[Slot]>::len));
+            }
+        }
+    }
+    if let Some(anchors) = snapshot.state.anchors {
+        for (layer, stats) in (0..).zip(&mut layers) {
+            let start = if layer == 0 { anchors.root } else { anchors.entry };
+            if layer <= anchors.level {
+                stats.reachable = reachable(graph, start, layer)?.iter().filter(|&&seen| seen).count() as u64;
+            }
+        }
+    }
+    Ok(layers)
+}
+
+/// For every slot, whether a walk on `layer` reaches it from `start`.
+pub(crate) fn reachable(graph: &GraphSnapshot, start: Slot, layer: u8) -> Result<Vec<bool>> {
+    let mut seen = vec![false; graph.slots() as usize];
+    let mut open = vec![start];
+    if let Some(first) = seen.get_mut(start as usize) {
+        *first = true;
+    }
+    while let Some(slot) = open.pop() {
+        for &neighbor in graph.neighbors(slot, layer)? {
+            if let Some(seen @ false) = seen.get_mut(neighbor as usize) {
+                *seen = true;
+                open.push(neighbor);
+            }
+        }
+    }
+    Ok(seen)
+}

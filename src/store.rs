@@ -1,0 +1,485 @@
+//! Opening, creating and closing stores.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use redb::{Database, DatabaseError, StorageError};
+
+use crate::check::{self, Report};
+use crate::collection::{CollectionSnapshot, CollectionState};
+use crate::error::{Error, Result};
+use crate::graph::rows::{SegmentRow, StateRow};
+use crate::graph::storage::{self, Found, STORE_FORMAT};
+use crate::io::{Counters, Directory, FileBackend, LOCK_FILE, Observer, ReadOnlyBackend, StoreLock};
+use crate::stats::Stats;
+use crate::transaction::{Engine, Published, ReadTransaction, STORE_FILE, Shared, WriteTransaction};
+use crate::vectors::{
+    Geometry, HEADER_LEN, SegmentAllocator, SegmentSet, VectorAccess, file_name, parse_file_name, sniff_uuid,
+};
+
+/// What a store is made under, until it is whole.
+const TEMPORARY_FILE: &str = "store.redb.new";
+
+/// An open store: a directory of collections and tables.
+///
+/// Dropping it while transactions live is fine: files and lock stay until the last of them goes. [`close`](Store::close) reports
+/// the errors that dropping cannot.
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+impl Store {
+    /// Opens the store in the directory `path`, and creates it when there is nothing yet (the parent directory must exist).
+    ///
+    /// Costs the reading of a few rows, whatever the store's size and however it was left; nothing is rebuilt.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] when it is open already, here or in another process; [`Error::NotAStore`] when something else is there;
+    /// [`Error::UnsupportedFormat`] when a newer Nestling wrote it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path)
+    }
+
+    /// Options for opening.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Takes a snapshot of the latest commit. One atomic operation: it waits for nobody, and nobody waits for it.
+    pub fn begin_read(&self) -> Result<ReadTransaction> {
+        Ok(ReadTransaction::new(self.shared.current.load_full()))
+    }
+
+    /// Begins the write transaction, of which there is one at a time; waits until an earlier one has ended.
+    ///
+    /// Waiting inside of a job of a thread pool can deadlock when the earlier one needs that pool to end: use
+    /// [`try_begin_write`](Store::try_begin_write) there.
+    pub fn begin_write(&self) -> Result<WriteTransaction> {
+        WriteTransaction::begin(self.shared.clone())
+    }
+
+    /// Begins the write transaction unless there is one; never waits.
+    pub fn try_begin_write(&self) -> Result<Option<WriteTransaction>> {
+        WriteTransaction::try_begin(self.shared.clone())
+    }
+
+    /// Closes the store, and tells whether everything has reached the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError::ReadersAlive`] gives the store back when transactions or collections still use it.
+    pub fn close(self) -> Result<(), CloseError> {
+        let shared = match Arc::try_unwrap(self.shared) {
+            Ok(shared) => shared,
+            Err(shared) => return Err(CloseError::ReadersAlive { store: Self { shared } }),
+        };
+        let Shared { current, engine } = shared;
+        let published = match Arc::try_unwrap(current.into_inner()) {
+            Ok(published) => published,
+            Err(published) => {
+                let shared = Shared { current: ArcSwap::new(published), engine };
+                return Err(CloseError::ReadersAlive { store: Self { shared: Arc::new(shared) } });
+            }
+        };
+        drop(published);
+        match Arc::try_unwrap(engine) {
+            Ok(mut engine) => engine.shut_down().map_err(CloseError::Failed),
+            // Somebody dropped a snapshot a moment ago and is about to drop the engine: it will shut down there.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The store's directory.
+    pub fn path(&self) -> &Path {
+        self.shared.engine.directory.path()
+    }
+
+    /// Counts, sizes and shapes of everything in the store. Reads every node's record and links.
+    pub fn stats(&self) -> Result<Stats> {
+        Stats::collect(self.begin_read()?.published())
+    }
+
+    /// Verifies everything: redb's file, every row against every other, every vector's checksum, reachability. Waits for the
+    /// writer, and reads the whole store.
+    ///
+    /// What is wrong is in the [`Report`]; an error means that the check itself could not be done.
+    pub fn check(&self) -> Result<Report> {
+        check::check(&self.shared)
+    }
+
+    /// What was read and written since the store was opened.
+    pub fn counters(&self) -> Counters {
+        self.shared.engine.directory.counters()
+    }
+}
+
+/// Why a store could not be closed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// Transactions, collections or tables still use the store; it is handed back.
+    #[error("the store is in use by transactions, collections or tables; drop them first")]
+    ReadersAlive {
+        /// The store, as open as before.
+        store: Store,
+    },
+    /// The last commits could not be made durable.
+    #[error(transparent)]
+    Failed(Error),
+}
+
+/// Options for opening a store.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("app.nestling");
+/// # nestling::Store::open(&path)?.close()?;
+/// let store = nestling::Store::builder().create(false).cache_size(8 << 20).open(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Builder {
+    create: bool,
+    open_existing: bool,
+    read_only: bool,
+    cache_size: usize,
+    access: VectorAccess,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            create: true,
+            open_existing: true,
+            read_only: false,
+            cache_size: 32 << 20,
+            access: VectorAccess::default(),
+            observer: None,
+        }
+    }
+}
+
+impl Builder {
+    /// Whether a store that does not exist is created, which is so unless set otherwise.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Requires that the store does not exist yet.
+    pub fn create_new(mut self) -> Self {
+        self.create = true;
+        self.open_existing = false;
+        self
+    }
+
+    /// Opens for reading only: together with other readers, also from other processes, but not beside a writer. Nothing in the
+    /// directory is changed; a store that was left by `kill -9` is recovered in memory.
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self.create = false;
+        self
+    }
+
+    /// How much of redb's file is cached in memory, 32 MiB unless set. Pages of the graph are cached above this, so more helps
+    /// mostly apps with large tables of their own.
+    pub fn cache_size(mut self, bytes: usize) -> Self {
+        self.cache_size = bytes;
+        self
+    }
+
+    /// How vectors are read.
+    pub fn vector_access(mut self, access: VectorAccess) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Shows every operation on the store's files to `observer` before it happens. For tests of durability.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Opens the store in the directory `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`], and [`Error::StoreNotFound`] where creating is forbidden.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        let directory = Arc::new(Directory::new(path.to_owned(), self.observer.clone()));
+        let found = Contents::of(&directory)?;
+        match found {
+            Contents::Store if !self.open_existing => {
+                return Err(Error::NotAStore {
+                    path: path.to_owned(),
+                    found: "a store exists there, and `create_new` asks for a new one".to_owned(),
+                });
+            }
+            Contents::Nothing | Contents::Unfinished if !self.create => {
+                return Err(Error::StoreNotFound { path: path.to_owned() });
+            }
+            Contents::Nothing => create_directory(path)?,
+            Contents::Store | Contents::Unfinished => {}
+        }
+        let lock = if self.read_only { StoreLock::shared(path)? } else { StoreLock::exclusive(path)? };
+        // Under the lock, what was seen before may be different.
+        match Contents::of(&directory)? {
+            Contents::Store => {}
+            Contents::Nothing | Contents::Unfinished if self.create => create(&directory)?,
+            Contents::Nothing | Contents::Unfinished => {
+                return Err(Error::StoreNotFound { path: path.to_owned() });
+            }
+        }
+        self.open_store(&directory, lock)
+    }
+
+    fn open_store(&self, directory: &Arc<Directory>, lock: StoreLock) -> Result<Store> {
+        let database = open_database(directory, self.read_only, self.cache_size)?;
+        let path = || directory.join(STORE_FILE);
+        let transaction = Arc::new(redb::ReadableDatabase::begin_read(&database)?);
+        let state = match storage::read_state(&transaction)? {
+            Found::State(state) => state,
+            Found::Foreign => {
+                return Err(Error::NotAStore {
+                    path: directory.path().to_owned(),
+                    found: format!("{STORE_FILE} is a redb database of something else"),
+                });
+            }
+            Found::Newer(found) => {
+                return Err(Error::UnsupportedFormat { path: path(), found, supported: STORE_FORMAT });
+            }
+        };
+        let allocator = Arc::new(SegmentAllocator::new(
+            directory.clone(),
+            state.store,
+            self.access,
+            !self.read_only,
+            state.next_segment,
+        ));
+        let rows = storage::read_segments(&transaction)?;
+        let collections = load_collections(&transaction, &rows, &allocator)?;
+        if !self.read_only {
+            sweep(directory, &state, &rows)?;
+        }
+        let engine = Arc::new(Engine::new(
+            database,
+            directory.clone(),
+            lock,
+            state.store,
+            self.read_only,
+            allocator,
+            state.commit,
+            state.next_collection,
+        ));
+        let published =
+            Arc::new(Published { collections, transaction, commit: state.commit, engine: engine.clone() });
+        engine.writer.note(&published);
+        Ok(Store { shared: Arc::new(Shared { current: ArcSwap::new(published), engine }) })
+    }
+}
+
+/// What a path holds.
+enum Contents {
+    /// No directory, or an empty one.
+    Nothing,
+    /// A store whose creation was interrupted: a lock, a temporary file, nothing else.
+    Unfinished,
+    Store,
+}
+
+impl Contents {
+    fn of(directory: &Directory) -> Result<Self> {
+        let path = directory.path();
+        let not_a_store = |found: String| Err(Error::NotAStore { path: path.to_owned(), found });
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return not_a_store("it is a file, and a store is a directory".to_owned()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Contents::Nothing),
+            Err(e) => return Err(Error::io("open", path, e)),
+        }
+        let names = directory.list()?;
+        if names.iter().any(|name| name == STORE_FILE) {
+            return Ok(Contents::Store);
+        }
+        match names.iter().find(|name| *name != LOCK_FILE && *name != TEMPORARY_FILE) {
+            Some(other) => not_a_store(format!("it has no {STORE_FILE}, but holds {other:?}")),
+            None if names.is_empty() => Ok(Contents::Nothing),
+            None => Ok(Contents::Unfinished),
+        }
+    }
+}
+
+fn create_directory(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io("create", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes `store.redb` whole under another name first, so that a crash leaves either no store or one.
+fn create(directory: &Arc<Directory>) -> Result<()> {
+    let fail = |action, name: &str| {
+        let path = directory.join(name);
+        move |e| Error::io(action, path, e)
+    };
+    if directory.join(TEMPORARY_FILE).exists() {
+        directory.remove(TEMPORARY_FILE).map_err(fail("remove", TEMPORARY_FILE))?;
+    }
+    let file = directory.create(TEMPORARY_FILE).map_err(fail("create", TEMPORARY_FILE))?;
+    let backend = FileBackend::new(file).map_err(fail("open", TEMPORARY_FILE))?;
+    let database = Database::builder()
+        .create_with_backend(backend)
+        .map_err(|source| Error::Database { path: directory.join(TEMPORARY_FILE), source })?;
+    let state = StateRow {
+        version: STORE_FORMAT,
+        store: rand::random(),
+        commit: 0,
+        next_collection: 0,
+        next_segment: 0,
+    };
+    let mut tx = database.begin_write()?;
+    tx.set_quick_repair(true);
+    storage::write_new_store(&tx, &state)?;
+    tx.commit().map_err(|e| Error::CommitAborted { reason: e.to_string() })?;
+    drop(database);
+    let file = directory.open(TEMPORARY_FILE, true).map_err(fail("open", TEMPORARY_FILE))?;
+    file.sync().map_err(fail("sync", TEMPORARY_FILE))?;
+    drop(file);
+    directory.rename(TEMPORARY_FILE, STORE_FILE).map_err(fail("rename", TEMPORARY_FILE))?;
+    directory.sync().map_err(fail("sync", ""))?;
+    directory.sync_parent().map_err(fail("sync the parent of", ""))
+}
+
+pub(crate) fn open_database(
+    directory: &Arc<Directory>,
+    read_only: bool,
+    cache_size: usize,
+) -> Result<Database> {
+    let path = directory.join(STORE_FILE);
+    let fail = |e| Error::io("open", &path, e);
+    let file = directory.open(STORE_FILE, !read_only).map_err(fail)?;
+    // redb takes an empty file for a new database.
+    if file.len().map_err(fail)? == 0 {
+        return Err(Error::corrupted(path.display().to_string(), "the file is empty"));
+    }
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_size);
+    let opened = if read_only {
+        builder.create_with_backend(ReadOnlyBackend::new(file).map_err(fail)?)
+    } else {
+        builder.create_with_backend(FileBackend::new(file).map_err(fail)?)
+    };
+    opened.map_err(|source| match source {
+        DatabaseError::DatabaseAlreadyOpen => Error::Locked { path: directory.path().to_owned() },
+        DatabaseError::Storage(StorageError::Corrupted(detail)) => {
+            Error::corrupted(path.display().to_string(), detail)
+        }
+        // How redb says that the magic bytes are not its own.
+        DatabaseError::Storage(StorageError::Io(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
+            Error::corrupted(path.display().to_string(), format!("not a redb file: {e}"))
+        }
+        source => Error::Database { path: path.clone(), source },
+    })
+}
+
+/// All collections, with nothing of them loaded.
+fn load_collections(
+    transaction: &Arc<redb::ReadTransaction>,
+    rows: &BTreeMap<u32, SegmentRow>,
+    allocator: &SegmentAllocator,
+) -> Result<BTreeMap<Arc<str>, Arc<CollectionSnapshot>>> {
+    let mut by_collection: BTreeMap<u32, Vec<(u32, &SegmentRow)>> = BTreeMap::new();
+    for (&segment, row) in rows {
+        by_collection.entry(row.collection).or_default().push((segment, row));
+    }
+    let mut collections = BTreeMap::new();
+    for (name, row) in storage::read_collections(transaction)? {
+        let (state, cursor) = CollectionState::from_row(&name, &row)?;
+        let geometry = Geometry::new(state.parameters.dimension);
+        let mut segments = by_collection.remove(&state.id).unwrap_or_default();
+        segments.sort_by_key(|(_, row)| row.ordinal);
+        let mut handles = Vec::with_capacity(segments.len());
+        for (ordinal, (segment, row)) in segments.into_iter().enumerate() {
+            let fits = row.ordinal as usize == ordinal
+                && geometry.base(ordinal) == Some(row.base)
+                && geometry.capacity(ordinal) == row.capacity;
+            if !fits {
+                return Err(Error::corrupted(
+                    format!("{STORE_FILE}, segment {segment:08x} of collection {name:?}"),
+                    format!(
+                        "ordinal {}, base {}, capacity {} do not fit",
+                        row.ordinal, row.base, row.capacity
+                    ),
+                ));
+            }
+            handles.push(allocator.existing(state.id, segment, ordinal, geometry));
+        }
+        if cursor > 0 && geometry.locate(cursor - 1).0 >= handles.len() {
+            return Err(Error::corrupted(
+                format!("{STORE_FILE}, collection {name:?}"),
+                format!("{cursor} slots do not fit into its {} segments", handles.len()),
+            ));
+        }
+        let segments = SegmentSet::new(geometry, handles);
+        let snapshot = CollectionSnapshot::unloaded(state, cursor, segments, transaction.clone());
+        collections.insert(name.into(), Arc::new(snapshot));
+    }
+    Ok(collections)
+}
+
+/// Removes files of transactions that never committed and of collections that were dropped: segments with our UUID that the
+/// table does not name, and files that a crash left before their header was written.
+fn sweep(directory: &Arc<Directory>, state: &StateRow, named: &BTreeMap<u32, SegmentRow>) -> Result<()> {
+    for segment in orphans(directory, named)? {
+        let name = file_name(segment);
+        let fail = |action| {
+            let path = directory.join(&name);
+            move |e| Error::io(action, path, e)
+        };
+        let file = directory.open(&name, false).map_err(fail("open"))?;
+        let mut header = [0; HEADER_LEN];
+        let len = file.len().map_err(fail("measure"))?;
+        if len >= HEADER_LEN as u64 {
+            file.read_exact_at(0, &mut header).map_err(fail("read"))?;
+        }
+        let never_written = header == [0; HEADER_LEN] && segment >= state.next_segment;
+        drop(file);
+        if sniff_uuid(&header) == Some(state.store) || never_written {
+            directory.remove(&name).map_err(fail("remove"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Segment files that the table does not name.
+pub(crate) fn orphans(directory: &Directory, named: &BTreeMap<u32, SegmentRow>) -> Result<BTreeSet<u32>> {
+    let files = directory.list()?;
+    Ok(files.iter().filter_map(|name| parse_file_name(name)).filter(|id| !named.contains_key(id)).collect())
+}
+
+/// Bytes that the directory's files take on disk.
+pub(crate) fn bytes_on_disk(path: &Path) -> Result<u64> {
+    let fail = |e| Error::io("list", path, e);
+    let mut bytes = 0;
+    for entry in fs::read_dir(path).map_err(fail)? {
+        bytes += allocated(&entry.map_err(fail)?.metadata().map_err(fail)?);
+    }
+    Ok(bytes)
+}
+
+#[cfg(unix)]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
+}
+
+#[cfg(not(unix))]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
+}

@@ -1,0 +1,140 @@
+//! What is open while a store is: redb's database, the lock, the writer's place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use redb::{Database, ReadableDatabase};
+
+use super::writer_slot::{Ledger, WriterSlot};
+use crate::error::{Error, Result};
+use crate::io::{Directory, StoreLock};
+use crate::vectors::SegmentAllocator;
+
+/// redb's file in the store's directory.
+pub(crate) const STORE_FILE: &str = "store.redb";
+
+/// Dropped by whoever holds the last transaction, snapshot or store. Fields are in drop order: the lock goes last.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    database: Database,
+    pub(crate) allocator: Arc<SegmentAllocator>,
+    pub(crate) writer: WriterSlot,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) store: [u8; 16],
+    pub(crate) read_only: bool,
+    next_collection: AtomicU32,
+    _lock: StoreLock,
+}
+
+impl Engine {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called in one place, with everything that opening a store has found"
+    )]
+    pub(crate) fn new(
+        database: Database,
+        directory: Arc<Directory>,
+        lock: StoreLock,
+        store: [u8; 16],
+        read_only: bool,
+        allocator: Arc<SegmentAllocator>,
+        commit: u64,
+        next_collection: u32,
+    ) -> Self {
+        let writer = WriterSlot::new(Ledger::new(commit));
+        let next_collection = AtomicU32::new(next_collection);
+        Self { database, allocator, writer, directory, store, read_only, next_collection, _lock: lock }
+    }
+
+    /// An id for a new collection. Ids are never used twice.
+    pub(crate) fn new_collection(&self) -> Result<u32> {
+        let next = |id: u32| id.checked_add(1);
+        self.next_collection.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_err(|_| {
+            Error::InvalidParameter {
+                parameter: "the number of collections ever created",
+                found: u32::MAX.to_string(),
+                expected: "below 2³² − 1; export the collections into a new store",
+            }
+        })
+    }
+
+    /// The id that the next new collection gets at least.
+    pub(crate) fn next_collection(&self) -> u32 {
+        self.next_collection.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin_read(&self) -> Result<Arc<redb::ReadTransaction>> {
+        Ok(Arc::new(self.database.begin_read()?))
+    }
+
+    /// A redb transaction that will not need a repair if the process dies after its commit.
+    pub(crate) fn begin_write(&self) -> Result<redb::WriteTransaction> {
+        let mut tx = self.database.begin_write()?;
+        tx.set_quick_repair(true);
+        Ok(tx)
+    }
+
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::ReadOnly { path: self.directory.path().to_owned() });
+        }
+        if self.directory.is_poisoned() { Err(Error::Poisoned) } else { Ok(()) }
+    }
+
+    /// Makes segments and names durable that earlier commits wrote without waiting. A failure poisons the store: what has
+    /// not reached the disk cannot be synced a second time.
+    pub(crate) fn sync(&self, ledger: &mut Ledger) -> Result<()> {
+        let sync = || -> Result<()> {
+            for segment in &ledger.unsynced {
+                segment.sync()?;
+            }
+            if ledger.unsynced_names {
+                self.directory.sync().map_err(|e| Error::io("sync", self.directory.path(), e))?;
+            }
+            Ok(())
+        };
+        sync().inspect_err(|_| self.directory.poison())?;
+        ledger.unsynced.clear();
+        ledger.unsynced_names = false;
+        Ok(())
+    }
+
+    /// To be called when everything up to the last commit is durable: files of dropped collections may go.
+    pub(crate) fn made_durable(&self, ledger: &mut Ledger) {
+        ledger.durable = ledger.commit;
+        for segment in ledger.dropped.drain(..) {
+            segment.doom();
+        }
+    }
+
+    /// Makes the last commits durable. redb would do so by itself when it is dropped, but swallow errors, and not know of the
+    /// segments that have to come first.
+    pub(crate) fn shut_down(&mut self) -> Result<()> {
+        if self.read_only || self.directory.is_poisoned() {
+            return Ok(());
+        }
+        // The place is taken over, so that `self.sync` can borrow; nobody else is here any more.
+        let Some(ledger) = self.writer.get_mut() else { return Ok(()) };
+        if ledger.durable == ledger.commit {
+            return Ok(());
+        }
+        let mut ledger = std::mem::replace(ledger, Ledger::new(0));
+        self.sync(&mut ledger)?;
+        let commit = || -> Result<()> {
+            let tx = self.begin_write()?;
+            tx.commit().map_err(|e| Error::CommitOutcomeUnknown { reason: e.to_string() })
+        };
+        commit().inspect_err(|_| self.directory.poison())?;
+        self.made_durable(&mut ledger);
+        self.writer = WriterSlot::new(ledger);
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Whoever wants to know of a failure calls `Store::close`. Here the poison flag keeps redb from making commits durable
+        // whose vectors are not.
+        let _ = self.shut_down();
+    }
+}

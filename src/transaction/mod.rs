@@ -1,0 +1,23 @@
+//! Transactions: snapshots for readers, one writer at a time, and the commit protocol.
+//!
+//! ```text
+//! Store ── Arc ──> Shared ─┬─ ArcSwap<Published> ──> Published ─┬─ redb snapshot
+//!                          │                                    ├─ collections: graph pages, segments
+//!                          └────────> Arc<Engine> <─────────────┘
+//! ```
+//!
+//! The [`Engine`](engine::Engine) owns what is open: redb's database, the lock, the writer's place. It never points at a
+//! [`Published`](published::Published), so whoever lets go of the last one closes the store.
+
+mod engine;
+mod published;
+mod read;
+mod tables;
+mod write;
+mod writer_slot;
+
+pub(crate) use engine::{Engine, STORE_FILE};
+pub(crate) use published::{Published, Shared};
+pub use read::ReadTransaction;
+pub use tables::{ReadMultimapTable, ReadTable};
+pub use write::{Durability, WriteTransaction};

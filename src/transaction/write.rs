@@ -1,0 +1,456 @@
+//! Write transactions and the commit protocol.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{
+    CommitError, Key, MultimapTableDefinition, MultimapTableHandle, TableDefinition, TableHandle, Value,
+};
+
+use super::engine::Engine;
+use super::published::{Published, Shared};
+use super::read::refuse_reserved;
+use super::writer_slot::Ledger;
+use crate::collection::{CollectionMut, CollectionState, CollectionWriter, Home};
+use crate::error::{Error, Result};
+use crate::graph::rows::{SegmentRow, StateRow};
+use crate::graph::storage::{self, STORE_FORMAT, is_reserved};
+use crate::options::CollectionDefinition;
+use crate::vectors::Segment;
+
+/// Whether a commit waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// When `commit` returns, the transaction survives a crash and a power cut.
+    #[default]
+    Immediate,
+    /// `commit` does not wait: the transaction becomes durable with the next `Immediate` one, or when the store is closed. A crash
+    /// before that loses it, and everything committed after it, as a whole. For bulk work.
+    None,
+}
+
+/// The one writer's transaction: collections and the app's tables, committed or aborted together.
+///
+/// Dropped without [`commit`](WriteTransaction::commit), it aborts. It may move to another thread.
+pub struct WriteTransaction {
+    /// Collections that were opened, by name.
+    collections: Mutex<BTreeMap<Arc<str>, Parked>>,
+    durability: Durability,
+    /// An operation failed half-way: the transaction must not be committed.
+    failed: AtomicBool,
+    /// The snapshot that this transaction starts from.
+    base: Arc<Published>,
+    /// Slots freed by commits up to this one may be written to.
+    reusable: u64,
+    /// `None` once the transaction has ended.
+    open: Option<Open>,
+    shared: Arc<Shared>,
+}
+
+/// What is given up when the transaction ends.
+struct Open {
+    redb: redb::WriteTransaction,
+    ledger: Ledger,
+}
+
+enum Parked {
+    /// A handle is open.
+    InUse,
+    Here(Box<CollectionWriter>),
+    /// Dropped in this transaction.
+    Dropped,
+}
+
+impl std::fmt::Debug for WriteTransaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteTransaction").field("base", &self.base.commit).finish_non_exhaustive()
+    }
+}
+
+impl WriteTransaction {
+    /// Waits for the writer's place.
+    pub(crate) fn begin(shared: Arc<Shared>) -> Result<Self> {
+        shared.engine.check_usable()?;
+        let ledger = shared.engine.writer.acquire();
+        Self::begin_with(shared, ledger)
+    }
+
+    /// `None` when another write transaction is open.
+    pub(crate) fn try_begin(shared: Arc<Shared>) -> Result<Option<Self>> {
+        shared.engine.check_usable()?;
+        match shared.engine.writer.try_acquire() {
+            Some(ledger) => Self::begin_with(shared, ledger).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn begin_with(shared: Arc<Shared>, mut ledger: Ledger) -> Result<Self> {
+        // Once more: the writer before us may have poisoned the store.
+        let begun = shared.engine.check_usable().and_then(|()| shared.engine.begin_write());
+        match begun {
+            Ok(redb) => Ok(Self {
+                collections: Mutex::default(),
+                durability: Durability::Immediate,
+                failed: AtomicBool::new(false),
+                base: shared.current.load_full(),
+                reusable: ledger.reusable(),
+                open: Some(Open { redb, ledger }),
+                shared,
+            }),
+            Err(e) => {
+                shared.engine.writer.release(ledger);
+                Err(e)
+            }
+        }
+    }
+
+    /// Sets whether the commit waits for the disk; [`Durability::Immediate`] unless set.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+    }
+
+    fn redb(&self) -> &redb::WriteTransaction {
+        &self.open.as_ref().expect("the transaction is open until it is consumed").redb
+    }
+
+    fn collections(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Parked>> {
+        self.collections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a collection, and creates it when there is none of the name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DefinitionMismatch`] when it is another than the definition states, [`Error::InvalidParameter`] for a definition
+    /// out of range, [`Error::CollectionAlreadyOpen`] when a handle on it is open.
+    pub fn open_collection(&self, definition: CollectionDefinition<'_>) -> Result<CollectionMut<'_>> {
+        self.check_usable()?;
+        let name = definition.name();
+        let mut collections = self.collections();
+        let mut writer = match collections.get_mut(name) {
+            Some(Parked::InUse) => return Err(Error::CollectionAlreadyOpen { name: name.to_owned() }),
+            Some(Parked::Here(writer)) => {
+                // Before the writer is taken, so that a refusal leaves it where it is.
+                definition.agree(&writer.state().parameters)?;
+                match collections.insert(name.into(), Parked::InUse) {
+                    Some(Parked::Here(writer)) => writer,
+                    _ => return Err(Error::CollectionAlreadyOpen { name: name.to_owned() }),
+                }
+            }
+            Some(Parked::Dropped) => self.create(&definition)?,
+            None => match self.base.collections.get(name) {
+                Some(snapshot) => {
+                    definition.agree(&snapshot.state.parameters)?;
+                    let allocator = self.shared.engine.allocator.clone();
+                    Box::new(CollectionWriter::open(snapshot, allocator, self.reusable))
+                }
+                None => self.create(&definition)?,
+            },
+        };
+        writer.state_mut().parameters = definition.agree(&writer.state().parameters)?;
+        collections.insert(name.into(), Parked::InUse);
+        Ok(CollectionMut::new(writer, self))
+    }
+
+    fn create(&self, definition: &CollectionDefinition<'_>) -> Result<Box<CollectionWriter>> {
+        let parameters = definition.parameters()?;
+        let engine = &self.shared.engine;
+        let id = engine.new_collection()?;
+        let state = CollectionState::new(definition.name(), id, parameters);
+        Ok(Box::new(CollectionWriter::create(state, engine.allocator.clone())))
+    }
+
+    /// Drops a collection with all that it holds; false when there is none. Its files go once the commit is durable and
+    /// nobody reads an older snapshot.
+    pub fn drop_collection(&self, name: &str) -> Result<bool> {
+        self.check_usable()?;
+        let mut collections = self.collections();
+        match collections.get(name) {
+            Some(Parked::InUse) => return Err(Error::CollectionAlreadyOpen { name: name.to_owned() }),
+            Some(Parked::Dropped) => return Ok(false),
+            Some(Parked::Here(_)) => {}
+            None if !self.base.collections.contains_key(name) => return Ok(false),
+            None => {}
+        }
+        if let Some(Parked::Here(writer)) = collections.insert(name.into(), Parked::Dropped) {
+            doom_created(&writer);
+        }
+        Ok(true)
+    }
+
+    /// The names of all collections, as this transaction leaves them.
+    pub fn list_collections(&self) -> Vec<String> {
+        let collections = self.collections();
+        let stored = self.base.collections.keys().filter(|name| !collections.contains_key(*name));
+        let changed = collections.iter().filter(|(_, c)| !matches!(c, Parked::Dropped)).map(|(name, _)| name);
+        let mut names: Vec<String> = stored.chain(changed).map(|name| name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Opens a table of the app's own, and creates it when there is none of the name.
+    pub fn open_table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<redb::Table<'_, K, V>> {
+        refuse_reserved(definition.name())?;
+        Ok(self.redb().open_table(definition)?)
+    }
+
+    /// Opens a multimap table of the app's own, and creates it when there is none of the name.
+    pub fn open_multimap_table<K: Key + 'static, V: Key + 'static>(
+        &self,
+        definition: MultimapTableDefinition<'_, K, V>,
+    ) -> Result<redb::MultimapTable<'_, K, V>> {
+        refuse_reserved(definition.name())?;
+        Ok(self.redb().open_multimap_table(definition)?)
+    }
+
+    /// Deletes a table of the app's own; false when there is none.
+    pub fn delete_table(&self, table: impl TableHandle) -> Result<bool> {
+        refuse_reserved(table.name())?;
+        Ok(self.redb().delete_table(table)?)
+    }
+
+    /// Deletes a multimap table of the app's own; false when there is none.
+    pub fn delete_multimap_table(&self, table: impl MultimapTableHandle) -> Result<bool> {
+        refuse_reserved(table.name())?;
+        Ok(self.redb().delete_multimap_table(table)?)
+    }
+
+    /// Renames a table of the app's own.
+    pub fn rename_table(&self, table: impl TableHandle, to: impl TableHandle) -> Result<()> {
+        refuse_reserved(table.name())?;
+        refuse_reserved(to.name())?;
+        Ok(self.redb().rename_table(table, to)?)
+    }
+
+    /// The names of the app's own tables.
+    pub fn list_tables(&self) -> Result<Vec<String>> {
+        let tables = self.redb().list_tables()?;
+        Ok(tables.map(|table| table.name().to_owned()).filter(|name| !is_reserved(name)).collect())
+    }
+
+    /// Ends the transaction and leaves everything as it was.
+    pub fn abort(mut self) -> Result<()> {
+        self.roll_back()
+    }
+
+    /// Makes all changes visible to snapshots taken from now on and, unless set otherwise, durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TransactionFailed`] and [`Error::CommitAborted`]: nothing was changed, the store is usable.
+    /// [`Error::CommitOutcomeUnknown`], and errors of the disk: the store takes no more writes; reopening it shows whether the
+    /// commit, which is all or nothing, has happened.
+    pub fn commit(mut self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire) {
+            self.roll_back()?;
+            return Err(Error::TransactionFailed);
+        }
+        let engine = self.shared.engine.clone();
+        let collections = std::mem::take(&mut *self.collections());
+        let Some(Open { mut redb, mut ledger }) = self.open.take() else {
+            return Err(Error::TransactionFailed);
+        };
+        let commit = ledger.commit + 1;
+        let steps = Commit { engine: &engine, base: &self.base, collections: &collections, commit };
+        let result = steps.run(&mut redb, &mut ledger, self.durability).and_then(|()| finish(redb, &engine));
+        let result = match result {
+            Ok(transaction) => {
+                ledger.commit = commit;
+                ledger.dropped.extend(dropped_segments(&self.base, &collections));
+                let published = Arc::new(publish(&self.base, collections, transaction, commit, &engine));
+                ledger.snapshots.push((commit, Arc::downgrade(&published)));
+                self.shared.current.store(published);
+                if self.durability == Durability::Immediate {
+                    engine.made_durable(&mut ledger);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                discard(&collections);
+                Err(e)
+            }
+        };
+        engine.writer.release(ledger);
+        result
+    }
+
+    fn roll_back(&mut self) -> Result<()> {
+        let Some(Open { redb, ledger }) = self.open.take() else { return Ok(()) };
+        discard(&std::mem::take(&mut *self.collections()));
+        let result = redb.abort();
+        self.shared.engine.writer.release(ledger);
+        Ok(result?)
+    }
+}
+
+impl Drop for WriteTransaction {
+    fn drop(&mut self) {
+        // An error would be one of the disk; the next transaction meets it again.
+        let _ = self.roll_back();
+    }
+}
+
+impl Home for WriteTransaction {
+    fn park(&self, writer: Box<CollectionWriter>) {
+        let name = writer.state().name.clone();
+        self.collections().insert(name, Parked::Here(writer));
+    }
+
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    fn check_usable(&self) -> Result<()> {
+        if self.failed.load(Ordering::Acquire) { Err(Error::TransactionFailed) } else { Ok(()) }
+    }
+}
+
+/// Gives up the files created by a transaction that ends without them.
+fn discard(collections: &BTreeMap<Arc<str>, Parked>) {
+    for parked in collections.values() {
+        if let Parked::Here(writer) = parked {
+            doom_created(writer);
+        }
+    }
+}
+
+fn doom_created(writer: &CollectionWriter) {
+    for segment in writer.created() {
+        segment.doom();
+    }
+}
+
+/// Steps 2 and 3 of the commit protocol, up to redb's commit.
+struct Commit<'a> {
+    engine: &'a Engine,
+    base: &'a Published,
+    collections: &'a BTreeMap<Arc<str>, Parked>,
+    commit: u64,
+}
+
+impl Commit<'_> {
+    /// Makes the segments durable, then hands all rows to redb. After a failure the store is poisoned: segments whose sync has
+    /// failed, or pages that redb could not write, are not to be trusted again.
+    fn run(
+        &self,
+        redb: &mut redb::WriteTransaction,
+        ledger: &mut Ledger,
+        durability: Durability,
+    ) -> Result<()> {
+        for writer in self.writers() {
+            ledger.unsynced.extend(writer.touched().cloned());
+            ledger.unsynced_names |= !writer.created().is_empty();
+        }
+        let durability = match durability {
+            Durability::Immediate => {
+                self.engine.sync(ledger)?;
+                redb::Durability::Immediate
+            }
+            Durability::None => redb::Durability::None,
+        };
+        self.write_rows(redb).inspect_err(|_| self.engine.directory.poison())?;
+        redb.set_durability(durability).map_err(|e| Error::CommitAborted { reason: e.to_string() })
+    }
+
+    fn writers(&self) -> impl Iterator<Item = &CollectionWriter> {
+        self.collections.values().filter_map(|parked| match parked {
+            Parked::Here(writer) => Some(&**writer),
+            Parked::InUse | Parked::Dropped => None,
+        })
+    }
+
+    fn write_rows(&self, redb: &redb::WriteTransaction) -> Result<()> {
+        for (name, parked) in self.collections {
+            let stored = self.base.collections.get(name);
+            let replaced = match parked {
+                Parked::Here(writer) => stored.filter(|stored| stored.state.id != writer.state().id),
+                Parked::Dropped => stored,
+                Parked::InUse => None,
+            };
+            if let Some(stored) = replaced {
+                let segments = stored.segments.iter().map(|segment| segment.header().segment);
+                storage::drop_collection(redb, name, stored.state.id, segments)?;
+            }
+            if let Parked::Here(writer) = parked {
+                storage::write_collection(redb, name, &writer.changes(self.commit))?;
+                for segment in writer.created() {
+                    let header = segment.header();
+                    let base = header.geometry.base(header.ordinal as usize).unwrap_or(0);
+                    let row = SegmentRow {
+                        collection: header.collection,
+                        ordinal: header.ordinal,
+                        base,
+                        capacity: header.capacity,
+                    };
+                    storage::write_segment(redb, header.segment, &row)?;
+                }
+            }
+        }
+        let state = StateRow {
+            version: STORE_FORMAT,
+            store: self.engine.store,
+            commit: self.commit,
+            next_collection: self.engine.next_collection(),
+            next_segment: self.engine.allocator.next(),
+        };
+        storage::write_state(redb, &state)
+    }
+}
+
+/// redb's commit, and the redb snapshot of it.
+fn finish(redb: redb::WriteTransaction, engine: &Engine) -> Result<Arc<redb::ReadTransaction>> {
+    match redb.commit() {
+        Ok(()) => {}
+        Err(e @ CommitError::TransactionPoisoned) => {
+            return Err(Error::CommitAborted { reason: e.to_string() });
+        }
+        Err(e) => {
+            engine.directory.poison();
+            return Err(Error::CommitOutcomeUnknown { reason: e.to_string() });
+        }
+    }
+    engine.begin_read().map_err(|e| {
+        engine.directory.poison();
+        Error::CommitOutcomeUnknown { reason: e.to_string() }
+    })
+}
+
+/// The segments of collections that the transaction dropped or replaced.
+fn dropped_segments<'a>(
+    base: &'a Published,
+    collections: &'a BTreeMap<Arc<str>, Parked>,
+) -> impl Iterator<Item = Arc<Segment>> + 'a {
+    let gone = base.collections.iter().filter(|(name, stored)| match collections.get(*name) {
+        Some(Parked::Dropped) => true,
+        Some(Parked::Here(writer)) => writer.state().id != stored.state.id,
+        Some(Parked::InUse) | None => false,
+    });
+    gone.flat_map(|(_, stored)| stored.segments.iter().cloned())
+}
+
+/// The snapshot of the commit. Nothing in here can fail.
+fn publish(
+    base: &Published,
+    mut changed: BTreeMap<Arc<str>, Parked>,
+    transaction: Arc<redb::ReadTransaction>,
+    commit: u64,
+    engine: &Arc<Engine>,
+) -> Published {
+    let mut collections = BTreeMap::new();
+    for (name, snapshot) in &base.collections {
+        if !changed.contains_key(name) {
+            collections.insert(name.clone(), Arc::new(snapshot.rebased(transaction.clone())));
+        }
+    }
+    while let Some((name, parked)) = changed.pop_first() {
+        if let Parked::Here(writer) = parked {
+            collections.insert(name, Arc::new(writer.into_snapshot(transaction.clone())));
+        }
+    }
+    Published { collections, transaction, commit, engine: engine.clone() }
+}

@@ -1,0 +1,97 @@
+//! The writer's place: one at a time, first come first served by the scheduler.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::published::Published;
+use crate::vectors::Segment;
+
+/// Held by the one writer; when nobody writes, the ledger lies here.
+///
+/// A mutex and a condition variable instead of a guard, so that a transaction may move between threads. It is taken before
+/// redb's own lock and given back after publishing: redb lets the next writer in before our snapshot of the commit is taken.
+#[derive(Debug)]
+pub(crate) struct WriterSlot {
+    ledger: Mutex<Option<Ledger>>,
+    returned: Condvar,
+}
+
+/// What the writers hand on to each other.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    /// The number of the last commit.
+    pub(crate) commit: u64,
+    /// The number of the last commit that is durable.
+    pub(crate) durable: u64,
+    /// Snapshots that may still be in use.
+    pub(crate) snapshots: Vec<(u64, Weak<Published>)>,
+    /// Segments written by commits that are not durable yet.
+    pub(crate) unsynced: Vec<Arc<Segment>>,
+    /// The directory has names that are not durable yet.
+    pub(crate) unsynced_names: bool,
+    /// Segments of collections dropped by commits that are not durable yet.
+    pub(crate) dropped: Vec<Arc<Segment>>,
+}
+
+impl Ledger {
+    pub(crate) fn new(commit: u64) -> Self {
+        Self {
+            commit,
+            durable: commit,
+            snapshots: Vec::new(),
+            unsynced: Vec::new(),
+            unsynced_names: false,
+            dropped: Vec::new(),
+        }
+    }
+
+    /// Slots freed by commits up to this one may be written to: those commits are durable, and no snapshot from before them
+    /// is in use.
+    pub(crate) fn reusable(&mut self) -> u64 {
+        self.snapshots.retain(|(_, snapshot)| snapshot.strong_count() > 0);
+        let oldest = self.snapshots.iter().map(|(commit, _)| *commit).min().unwrap_or(self.commit);
+        oldest.min(self.durable)
+    }
+}
+
+impl WriterSlot {
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        Self { ledger: Mutex::new(Some(ledger)), returned: Condvar::new() }
+    }
+
+    /// Waits for the place.
+    pub(crate) fn acquire(&self) -> Ledger {
+        let mut place = self.lock();
+        loop {
+            if let Some(ledger) = place.take() {
+                return ledger;
+            }
+            place = self.returned.wait(place).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes the place if it is free.
+    pub(crate) fn try_acquire(&self) -> Option<Ledger> {
+        self.lock().take()
+    }
+
+    pub(crate) fn release(&self, ledger: Ledger) {
+        *self.lock() = Some(ledger);
+        self.returned.notify_one();
+    }
+
+    /// Notes the snapshot that a store begins with.
+    pub(crate) fn note(&self, snapshot: &Arc<Published>) {
+        if let Some(ledger) = self.lock().as_mut() {
+            ledger.snapshots.push((snapshot.commit, Arc::downgrade(snapshot)));
+        }
+    }
+
+    /// The ledger, when everybody else is gone.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut Ledger> {
+        self.ledger.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Ledger>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
