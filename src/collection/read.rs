@@ -53,6 +53,16 @@ impl Collection {
         self.len() == 0
     }
 
+    /// Pages that the graph has. They are loaded as searches come by.
+    pub fn pages(&self) -> usize {
+        self.snapshot.graph.pages()
+    }
+
+    /// Pages of the graph that are in memory.
+    pub fn pages_loaded(&self) -> usize {
+        self.snapshot.graph.loaded().count()
+    }
+
     /// The vector of a key, as it was inserted; borrowed from the mapped file where the machine is little-endian.
     pub fn get(&self, key: u64) -> Result<Option<Cow<'_, [f32]>>> {
         self.snapshot.view().vector_of(key)

@@ -83,7 +83,11 @@ mod tests {
         for (distance, slot) in [(5.0, 5), (3.0, 3), (4.0, 4), (5.0, 50), (9.0, 9)] {
             pool.insert(distance, slot);
         }
-        assert_eq!(pool.candidates().iter().map(|c| c.slot).collect::<Vec<_>>(), [3, 4, 5], "a tie with the last stays out");
+        assert_eq!(
+            pool.candidates().iter().map(|c| c.slot).collect::<Vec<_>>(),
+            [3, 4, 5],
+            "a tie with the last stays out"
+        );
         assert_eq!(pool.expand(), Some(3));
         assert_eq!(pool.expand(), Some(4));
         pool.insert(1.0, 1);
