@@ -3,7 +3,7 @@
 use super::edges::{add_edge, has_edge, in_neighbors};
 use super::insert::link;
 use super::pool::Candidate;
-use super::search::{Scratch, descend, search_layer};
+use super::search::{Scratch, search_layer};
 use super::tree::{adopt, adopt_by_in_neighbor};
 use super::{Anchors, Graph, GraphMut, Space};
 use crate::error::Result;
@@ -139,7 +139,7 @@ fn repair<G: GraphMut + Space>(
     let capacity = graph.capacity();
     let worn_out = usize::from(graph.row_mut(slot, layer)?.losses()) > capacity.degree(layer) / 2;
     if worn_out || graph.neighbors(slot, layer)?.len() < capacity.m / 2 {
-        return relink(graph, anchors, slot, layer, ef_construction, scratch);
+        return relink(graph, anchors, slot, wound, ef_construction, scratch);
     }
     graph.verify(slot)?;
     let mut candidates = Vec::with_capacity(wound.neighborhood.len());
@@ -159,7 +159,9 @@ fn repair<G: GraphMut + Space>(
         for &neighbor in graph.neighbors(slot, layer)? {
             graph.verify(neighbor)?;
             let distance = graph.between(candidate.slot, neighbor);
-            if ALPHA * distance < candidate.distance || graph.are_duplicates(candidate.slot, neighbor) {
+            if relaxed(distance) < candidate.distance
+                || (distance == candidate.distance && graph.are_duplicates(candidate.slot, neighbor))
+            {
                 covered = true;
                 break;
             }
@@ -171,23 +173,32 @@ fn repair<G: GraphMut + Space>(
     Ok(())
 }
 
-/// Chooses a node's neighbours on one layer anew, as an insertion would; what it has stays.
+/// A distance made larger by [`ALPHA`]; under the dot product distances are often negative.
+fn relaxed(distance: f32) -> f32 {
+    if distance > 0.0 { distance * ALPHA } else { distance / ALPHA }
+}
+
+/// Chooses a node's neighbours on one layer anew, as an insertion would. The search starts where the node is, among its
+/// neighbours and those of the deleted node, so that a narrow one suffices.
 fn relink<G: GraphMut + Space>(
     graph: &mut G,
     anchors: &Anchors,
     slot: Slot,
-    layer: u8,
+    wound: &Wound,
     ef_construction: usize,
     scratch: &mut Scratch,
 ) -> Result<()> {
+    let layer = wound.layer;
     graph.row_mut(slot, layer)?.reset_losses();
-    if layer > anchors.level {
-        return Ok(());
-    }
     let query = graph.query_of(slot)?;
-    let entry = descend(graph, graph, &query, anchors, layer, scratch)?;
-    let entries = [entry, if layer == 0 { anchors.root } else { entry }];
-    search_layer(graph, graph, &query, &entries, ef_construction, layer, scratch)?;
+    let mut entries = wound.neighborhood.clone();
+    entries.extend_from_slice(graph.neighbors(slot, layer)?);
+    if layer == 0 {
+        entries.push(anchors.root);
+    }
+    entries.retain(|&entry| entry != slot);
+    let ef = (ef_construction / 2).max(graph.capacity().degree(layer));
+    search_layer(graph, graph, &query, &entries, ef, layer, scratch)?;
     let found = scratch.found().iter().copied().filter(|c| c.slot != slot).collect();
     link(graph, slot, layer, found)
 }
