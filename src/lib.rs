@@ -1,4 +1,74 @@
-//! Nestling is an embedded vector store: a persistent HNSW index with ACID transactions, for desktop and mobile apps.
+//! An embedded vector store for desktop and mobile apps: a persistent HNSW index with ACID transactions.
+//!
+//! Nestling keeps collections of vectors in a directory on the user's own machine, finds the nearest ones fast, and updates them
+//! in transactions together with the app's own tables. It is for one process that owns its data: not a server, and not a
+//! library of index types.
+//!
+//! ```
+//! use nestling::redb::TableDefinition;
+//! use nestling::{CollectionDefinition, Metric, Store};
+//!
+//! const NOTES: CollectionDefinition = CollectionDefinition::new("notes", 4, Metric::Cosine);
+//! const TITLES: TableDefinition<u64, &str> = TableDefinition::new("titles");
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("app.nestling");
+//! let store = Store::open(path)?; // a directory, created when absent
+//! let tx = store.begin_write()?;
+//! {
+//!     let mut notes = tx.open_collection(NOTES)?;
+//!     let mut titles = tx.open_table(TITLES)?; // redb's own tables, in the same transaction
+//!     notes.insert(7, &[0.9, 0.1, 0.0, 0.2])?;
+//!     titles.insert(7, "a walk along the beach")?;
+//!     notes.insert(8, &[0.0, 0.8, 0.6, 0.1])?;
+//!     titles.insert(8, "tax return")?;
+//! }
+//! tx.commit()?; // both or neither, and on disk when this returns
+//!
+//! let tx = store.begin_read()?; // a snapshot: never waits, never changes
+//! let (notes, titles) = (tx.open_collection(NOTES)?, tx.open_table(TITLES)?);
+//! let hits = notes.search(&[1.0, 0.0, 0.0, 0.0], 1)?;
+//! let title = titles.get(hits[0].key)?;
+//! assert_eq!(title.map(|title| title.value().to_owned()).as_deref(), Some("a walk along the beach"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Guarantees
+//!
+//! 1. **A commit is all or nothing**, across every collection and table it touches, and survives a crash or power cut once
+//!    [`commit`](WriteTransaction::commit) has returned. Reopening after a crash yields exactly the last acknowledged commit, or the
+//!    one in flight. (With [`Durability::None`] a crash may lose the latest commits, never a part of one.)
+//! 2. **What is stored is found.** Every live vector can be reached from where a search starts, at every commit. A search for `k`
+//!    returns `k` whenever `k` vectors exist; with `ef` no less than the collection's size it is exact.
+//! 3. **Opening costs nothing**: no rebuild, no full load, however the store was left.
+//! 4. **Readers never wait.** A [`ReadTransaction`] is one commit, for as long as it is held.
+//! 5. **Cost follows the change**: an insert, update or removal reads and writes O(m · log n) rows.
+//! 6. **Damage is a typed error** in a collection: every row and every vector carries a checksum that is compared before its first
+//!    use in a process. [`Store::check`] verifies all of them. (Tables of the app are as safe as redb makes them.)
+//! 7. **Deterministic**: the same seed and the same operations give the same graph, on every CPU, as long as no reader is alive across
+//!    a commit (a reader delays the reuse of slots).
+//!
+//! # Limits
+//!
+//! - Dimensions 1..=65,535, m 2..=128, keys `u64`, 2³² − 1 slots in a collection. One writer at a time.
+//! - Vectors are stored as f32, with a 7-bit code beside each; searches walk the graph on codes and re-rank by the vectors.
+//! - A freed slot is used again when its commit is durable and no older snapshot is alive. So a transaction that replaces
+//!   everything needs twice the slots, and a snapshot held for long keeps space from being reused. Files do not shrink.
+//! - A commit writes, on top of its own rows, redb's allocator record: about 0.12 KB per MB of `store.redb`.
+//! - A process at a time may have a store open for writing; any number may read it when none does.
+//! - Files are mapped: on network shares and removable disks use [`VectorAccess::Copy`].
+//! - Tested on Linux x86-64. Written for macOS, Windows, Android, iOS, and aarch64 as well, and not yet tested there.
+//!
+//! # Files
+//!
+//! ```text
+//! app.nestling/
+//!   store.redb          everything but the bulk of the vectors; the truth
+//!   0000002a.vectors    vectors and codes, in files of fixed capacity
+//!   lock                keeps a second writer out
+//! ```
+//!
+//! The format is versioned; this version reads and writes version 1. The minimum supported Rust version is 1.90.
 
 mod archive;
 mod check;
@@ -24,3 +94,8 @@ pub use stats::{CollectionStats, LayerStats, Stats};
 pub use store::{Builder, CloseError, Store};
 pub use transaction::{Durability, ReadMultimapTable, ReadTable, ReadTransaction, WriteTransaction};
 pub use vectors::VectorAccess;
+
+/// The README's code, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -15,6 +15,8 @@ mod pool;
 mod remove;
 mod search;
 mod select;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod visited;
 

@@ -1,0 +1,286 @@
+//! The algorithm on a graph in memory, with every invariant recomputed from scratch after every operation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::level::level;
+use super::{Anchors, Graph, GraphMut, Scratch, Space, descend, insert, remove, search_layer};
+use crate::error::{Error, Result};
+use crate::graph::rows::NodeRecord;
+use crate::graph::{Node, PAGE_SLOTS, Page, RowMut};
+use crate::options::Capacity;
+use crate::vectors::Slot;
+
+/// Pages in a vector, points in another, naive distances.
+struct MemoryGraph {
+    capacity: Capacity,
+    pages: Vec<Page>,
+    points: Vec<Vec<f32>>,
+}
+
+impl MemoryGraph {
+    fn new(m: usize) -> Self {
+        Self { capacity: Capacity { m, m0: 2 * m }, pages: Vec::new(), points: Vec::new() }
+    }
+
+    fn node(&self, slot: Slot) -> Result<&Node> {
+        let page = self.pages.get(slot as usize / PAGE_SLOTS);
+        page.and_then(|page| page.node(slot as usize % PAGE_SLOTS))
+            .ok_or_else(|| Error::corrupted(format!("slot {slot}"), "no such node"))
+    }
+
+    fn create(&mut self, slot: Slot, stamp: u64, seed: u64, point: Vec<f32>) {
+        while self.pages.len() <= slot as usize / PAGE_SLOTS {
+            self.pages.push(Page::new(self.capacity));
+        }
+        if self.points.len() <= slot as usize {
+            self.points.resize(slot as usize + 1, Vec::new());
+        }
+        self.points[slot as usize] = point;
+        let level = level(seed, stamp, self.capacity.m);
+        let record = NodeRecord { key: 0, stamp, level, code_crc: 0, vector_crc: 0 };
+        self.pages[slot as usize / PAGE_SLOTS].create(slot as usize % PAGE_SLOTS, record);
+    }
+
+    fn delete(&mut self, slot: Slot) {
+        self.pages[slot as usize / PAGE_SLOTS].delete(slot as usize % PAGE_SLOTS);
+    }
+}
+
+impl Graph for MemoryGraph {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn slots(&self) -> usize {
+        self.pages.len() * PAGE_SLOTS
+    }
+
+    fn neighbors(&self, slot: Slot, layer: u8) -> Result<&[Slot]> {
+        self.node(slot)?;
+        let page = &self.pages[slot as usize / PAGE_SLOTS];
+        page.neighbors(slot as usize % PAGE_SLOTS, layer)
+            .ok_or_else(|| Error::corrupted(format!("slot {slot}, layer {layer}"), "no such row"))
+    }
+
+    fn inbound(&self, slot: Slot, layer: u8) -> Result<&[Slot]> {
+        Ok(self.node(slot)?.inbound(layer).unwrap_or(&[]))
+    }
+
+    fn level(&self, slot: Slot) -> Result<u8> {
+        Ok(self.node(slot)?.record.level)
+    }
+
+    fn rank(&self, slot: Slot) -> Result<u64> {
+        Ok(self.node(slot)?.record.stamp)
+    }
+
+    fn parent(&self, slot: Slot) -> Result<Option<Slot>> {
+        Ok(self.node(slot)?.parent())
+    }
+
+    fn children(&self, slot: Slot) -> Result<usize> {
+        Ok(self.node(slot)?.children())
+    }
+}
+
+impl GraphMut for MemoryGraph {
+    fn row_mut(&mut self, slot: Slot, layer: u8) -> Result<RowMut<'_>> {
+        let page = &mut self.pages[slot as usize / PAGE_SLOTS];
+        page.row_mut(slot as usize % PAGE_SLOTS, layer)
+            .ok_or_else(|| Error::corrupted(format!("slot {slot}, layer {layer}"), "no such row"))
+    }
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+}
+
+impl Space for MemoryGraph {
+    type Query = Vec<f32>;
+
+    fn verify(&self, slot: Slot) -> Result<()> {
+        self.node(slot).map(|_| ())
+    }
+
+    fn prefetch(&self, _slot: Slot) {}
+
+    fn distance(&self, query: &Vec<f32>, slot: Slot) -> f32 {
+        squared_distance(query, &self.points[slot as usize])
+    }
+
+    fn between(&self, a: Slot, b: Slot) -> f32 {
+        squared_distance(&self.points[a as usize], &self.points[b as usize])
+    }
+
+    fn are_duplicates(&self, a: Slot, b: Slot) -> bool {
+        self.points[a as usize] == self.points[b as usize]
+    }
+
+    fn query_of(&self, slot: Slot) -> Result<Vec<f32>> {
+        Ok(self.points[slot as usize].clone())
+    }
+}
+
+/// Recomputes from the out-edges alone what the rows claim about in-edges, parents and reachability.
+fn check_invariants(graph: &MemoryGraph, live: &BTreeSet<Slot>, anchors: Option<Anchors>) {
+    let mut in_edges: BTreeMap<(u8, Slot), BTreeSet<Slot>> = BTreeMap::new();
+    for &slot in live {
+        for layer in 0..=graph.level(slot).unwrap() {
+            let neighbors = graph.neighbors(slot, layer).unwrap();
+            assert!(neighbors.len() <= graph.capacity().degree(layer));
+            assert!(graph.inbound(slot, layer).unwrap().len() <= graph.capacity().inbound(layer) + 1);
+            let distinct: BTreeSet<Slot> = neighbors.iter().copied().collect();
+            assert_eq!(distinct.len(), neighbors.len(), "slot {slot} lists a neighbour twice");
+            assert!(!distinct.contains(&slot), "slot {slot} is its own neighbour");
+            for &neighbor in neighbors {
+                assert!(live.contains(&neighbor), "slot {slot} points at {neighbor}, which is gone");
+                assert!(graph.level(neighbor).unwrap() >= layer);
+                in_edges.entry((layer, neighbor)).or_default().insert(slot);
+            }
+        }
+    }
+    for &slot in live {
+        for layer in 0..=graph.level(slot).unwrap() {
+            let neighbors = graph.neighbors(slot, layer).unwrap();
+            let one_way: BTreeSet<Slot> = in_edges
+                .get(&(layer, slot))
+                .map(|from| from.iter().copied().filter(|from| !neighbors.contains(from)).collect())
+                .unwrap_or_default();
+            let listed: BTreeSet<Slot> = graph.inbound(slot, layer).unwrap().iter().copied().collect();
+            assert_eq!(listed, one_way, "in-edges of slot {slot} on layer {layer}");
+        }
+        let parent = graph.parent(slot).unwrap();
+        assert_eq!(parent.is_none(), anchors.is_some_and(|a| a.root == slot), "parent of slot {slot}");
+        if let Some(parent) = parent {
+            assert!(graph.rank(parent).unwrap() < graph.rank(slot).unwrap());
+            let children = &graph.neighbors(parent, 0).unwrap()[..graph.children(parent).unwrap()];
+            assert!(children.contains(&slot), "slot {parent} does not list its child {slot}");
+        }
+        assert!(graph.children(slot).unwrap() <= graph.capacity().children());
+    }
+    let children: usize = live.iter().map(|&slot| graph.children(slot).unwrap()).sum();
+    assert_eq!(children, live.len().saturating_sub(1), "every node but the root is somebody's child, once");
+    assert_eq!(anchors.is_none(), live.is_empty());
+    if let Some(anchors) = anchors {
+        assert_eq!(graph.level(anchors.entry).unwrap(), anchors.level);
+        let mut reached = BTreeSet::from([anchors.root]);
+        let mut open = vec![anchors.root];
+        while let Some(slot) = open.pop() {
+            open.extend(graph.neighbors(slot, 0).unwrap().iter().filter(|&&n| reached.insert(n)));
+        }
+        assert_eq!(&reached, live, "reachable from the root");
+    }
+}
+
+/// A point of one of the crowds that break graphs: clusters, exact copies, a line in order, or anywhere.
+fn point(rng: &mut StdRng, kind: u32, stamp: u64) -> Vec<f32> {
+    match kind {
+        0 => vec![
+            rng.random_range(0..4) as f32 * 10.0 + rng.random_range(0.0..0.1),
+            rng.random_range(0.0..0.1),
+        ],
+        1 => vec![rng.random_range(0..2) as f32, 0.0],
+        2 => vec![stamp as f32, 0.0],
+        _ => vec![rng.random_range(0.0..100.0), rng.random_range(0.0..100.0)],
+    }
+}
+
+/// The guarantee is what the store stands on, so it is tested where it is cheapest to break: small m, crowds of duplicates, and
+/// the removal of roots, entry points and hubs.
+#[test]
+fn every_invariant_holds_after_every_operation() {
+    let (mut emptied, mut roots_removed, mut entries_removed) = (0, 0, 0);
+    for seed in 0..60 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let m = [2, 3, 5, 8][seed as usize % 4];
+        let kind = (seed / 4 % 4) as u32;
+        let mut graph = MemoryGraph::new(m);
+        let mut scratch = Scratch::default();
+        let mut anchors = None;
+        let mut live = BTreeSet::new();
+        let mut free: Vec<Slot> = Vec::new();
+        for stamp in 0..400 {
+            let growing = stamp < 120 || (200..260).contains(&stamp);
+            if live.is_empty() || rng.random_bool(if growing { 0.85 } else { 0.35 }) {
+                let slot = free.pop().unwrap_or(live.len() as Slot);
+                graph.create(slot, stamp, seed, point(&mut rng, kind, stamp));
+                anchors = Some(insert(&mut graph, anchors, slot, 20.max(m), &mut scratch).unwrap());
+                live.insert(slot);
+            } else {
+                let slot = match rng.random_range(0..4) {
+                    0 => anchors.unwrap().root,
+                    1 => anchors.unwrap().entry,
+                    _ => *live.iter().nth(rng.random_range(0..live.len())).unwrap(),
+                };
+                roots_removed += u32::from(anchors.unwrap().root == slot);
+                entries_removed += u32::from(anchors.unwrap().entry == slot);
+                anchors = remove(&mut graph, anchors.unwrap(), slot, 20.max(m), &mut scratch).unwrap();
+                graph.delete(slot);
+                live.remove(&slot);
+                free.push(slot);
+                emptied += u32::from(live.is_empty());
+            }
+            check_invariants(&graph, &live, anchors);
+        }
+    }
+    assert!(
+        emptied > 0 && roots_removed > 100 && entries_removed > 100,
+        "{emptied} {roots_removed} {entries_removed}"
+    );
+}
+
+/// With as many candidates as there are nodes, a search must come by all of them.
+#[test]
+fn a_search_as_wide_as_the_graph_finds_everything() {
+    for kind in 0..4 {
+        let mut rng = StdRng::seed_from_u64(kind.into());
+        let mut graph = MemoryGraph::new(3);
+        let mut scratch = Scratch::default();
+        let mut anchors = None;
+        for slot in 0..500 {
+            graph.create(slot, slot.into(), 1, point(&mut rng, kind, slot.into()));
+            anchors = Some(insert(&mut graph, anchors, slot, 30, &mut scratch).unwrap());
+        }
+        let anchors = anchors.unwrap();
+        for _ in 0..20 {
+            let query = point(&mut rng, 3, 0);
+            let entry = descend(&graph, &graph, &query, &anchors, 0, &mut scratch).unwrap();
+            search_layer(&graph, &graph, &query, &[entry, anchors.root], 500, 0, &mut scratch).unwrap();
+            let found = scratch.found();
+            assert_eq!(found.len(), 500);
+            assert!(found.is_sorted_by(|a, b| a.distance <= b.distance));
+        }
+    }
+}
+
+/// A thousand copies of one point must neither cut each other off nor crowd out the rest. (A search of ef 50 that comes by the
+/// copies has a pool full of them, so a few of the points right beside them are missed; a wider one finds all.)
+#[test]
+fn copies_do_not_crowd_out_others() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let mut graph = MemoryGraph::new(8);
+    let mut scratch = Scratch::default();
+    let (mut anchors, mut live) = (None, BTreeSet::new());
+    for slot in 0..1500 {
+        let copy = slot % 3 != 0;
+        let point = if copy { vec![50.0, 50.0] } else { point(&mut rng, 3, 0) };
+        graph.create(slot, slot.into(), 2, point);
+        anchors = Some(insert(&mut graph, anchors, slot, 50, &mut scratch).unwrap());
+        live.insert(slot);
+    }
+    check_invariants(&graph, &live, anchors);
+    let anchors = anchors.unwrap();
+    let (mut narrow, mut wide) = (0, 0);
+    for slot in (0..1500).step_by(3) {
+        let query = graph.query_of(slot).unwrap();
+        let entry = descend(&graph, &graph, &query, &anchors, 0, &mut scratch).unwrap();
+        for (ef, right) in [(50, &mut narrow), (1500, &mut wide)] {
+            search_layer(&graph, &graph, &query, &[entry, anchors.root], ef, 0, &mut scratch).unwrap();
+            *right += u32::from(scratch.found()[0].slot == slot);
+        }
+    }
+    assert!(narrow >= 480 && wide == 500, "{narrow} and {wide} of 500 points find themselves");
+}
