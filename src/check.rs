@@ -7,9 +7,8 @@ use crate::error::{Error, Result};
 use crate::graph::storage::{self, FreeKey};
 use crate::graph::{GraphSnapshot, Node};
 use crate::stats::reachable;
-use crate::store::{open_database, orphans};
-use crate::transaction::{Published, STORE_FILE, Shared};
-use crate::vectors::{Slot, file_name};
+use crate::transaction::{Published, STORE_FILE, Shared, open_database};
+use crate::vectors::{Slot, file_name, orphans};
 
 /// What [`Store::check`](crate::Store::check) found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,7 +112,9 @@ fn files(published: &Published, report: &mut Report) {
         }
     }
     // Files of collections that were dropped stay while a snapshot uses them: they are not orphans to report.
-    if let Some(orphans) = report.note("the directory", orphans(&published.engine.directory, &rows)) {
+    if let Some(orphans) =
+        report.note("the directory", orphans(&published.engine.directory, |id| rows.contains_key(&id)))
+    {
         for segment in orphans.into_iter().filter(|&id| id >= published.engine.allocator.next()) {
             report.add(file_name(segment), "no commit names this file, and this store never created it");
         }

@@ -4,7 +4,6 @@ use crate::collection::CollectionSnapshot;
 use crate::error::Result;
 use crate::graph::{GraphSnapshot, PAGE_SLOTS};
 use crate::options::Parameters;
-use crate::store::bytes_on_disk;
 use crate::transaction::Published;
 use crate::vectors::Slot;
 
@@ -69,7 +68,7 @@ impl Stats {
         let collections = published.collections.values();
         Ok(Self {
             commit: published.commit,
-            bytes_on_disk: bytes_on_disk(published.engine.directory.path())?,
+            bytes_on_disk: published.engine.directory.bytes_on_disk()?,
             collections: collections.map(|snapshot| collection(snapshot)).collect::<Result<_>>()?,
         })
     }

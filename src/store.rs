@@ -1,23 +1,25 @@
 //! Opening, creating and closing stores.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use redb::{Database, DatabaseError, StorageError};
+use redb::Database;
 
 use crate::check::{self, Report};
 use crate::collection::{CollectionSnapshot, CollectionState};
 use crate::error::{Error, Result};
 use crate::graph::rows::{SegmentRow, StateRow};
 use crate::graph::storage::{self, Found, STORE_FORMAT};
-use crate::io::{Counters, Directory, FileBackend, LOCK_FILE, Observer, ReadOnlyBackend, StoreLock};
+use crate::io::{Counters, Directory, FileBackend, LOCK_FILE, Observer, StoreLock};
 use crate::stats::Stats;
-use crate::transaction::{Engine, Published, ReadTransaction, STORE_FILE, Shared, WriteTransaction};
+use crate::transaction::{
+    Engine, Published, ReadTransaction, STORE_FILE, Shared, WriteTransaction, open_database,
+};
 use crate::vectors::{
-    Geometry, HEADER_LEN, SegmentAllocator, SegmentSet, VectorAccess, file_name, parse_file_name, sniff_uuid,
+    Geometry, HEADER_LEN, SegmentAllocator, SegmentSet, VectorAccess, file_name, orphans, sniff_uuid,
 };
 
 /// What a store is made under, until it is whole.
@@ -357,38 +359,6 @@ fn create(directory: &Arc<Directory>) -> Result<()> {
     directory.sync_parent().map_err(fail("sync the parent of", ""))
 }
 
-pub(crate) fn open_database(
-    directory: &Arc<Directory>,
-    read_only: bool,
-    cache_size: usize,
-) -> Result<Database> {
-    let path = directory.join(STORE_FILE);
-    let fail = |e| Error::io("open", &path, e);
-    let file = directory.open(STORE_FILE, !read_only).map_err(fail)?;
-    // redb takes an empty file for a new database.
-    if file.len().map_err(fail)? == 0 {
-        return Err(Error::corrupted(path.display().to_string(), "the file is empty"));
-    }
-    let mut builder = Database::builder();
-    builder.set_cache_size(cache_size);
-    let opened = if read_only {
-        builder.create_with_backend(ReadOnlyBackend::new(file).map_err(fail)?)
-    } else {
-        builder.create_with_backend(FileBackend::new(file).map_err(fail)?)
-    };
-    opened.map_err(|source| match source {
-        DatabaseError::DatabaseAlreadyOpen => Error::Locked { path: directory.path().to_owned() },
-        DatabaseError::Storage(StorageError::Corrupted(detail)) => {
-            Error::corrupted(path.display().to_string(), detail)
-        }
-        // How redb says that the magic bytes are not its own.
-        DatabaseError::Storage(StorageError::Io(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
-            Error::corrupted(path.display().to_string(), format!("not a redb file: {e}"))
-        }
-        source => Error::Database { path: path.clone(), source },
-    })
-}
-
 /// All collections, with nothing of them loaded.
 fn load_collections(
     transaction: &Arc<redb::ReadTransaction>,
@@ -437,7 +407,7 @@ fn load_collections(
 /// Removes files of transactions that never committed and of collections that were dropped: segments with our UUID that the
 /// table does not name, and files that a crash left before their header was written.
 fn sweep(directory: &Arc<Directory>, state: &StateRow, named: &BTreeMap<u32, SegmentRow>) -> Result<()> {
-    for segment in orphans(directory, named)? {
+    for segment in orphans(directory, |id| named.contains_key(&id))? {
         let name = file_name(segment);
         let fail = |action| {
             let path = directory.join(&name);
@@ -456,30 +426,4 @@ fn sweep(directory: &Arc<Directory>, state: &StateRow, named: &BTreeMap<u32, Seg
         }
     }
     Ok(())
-}
-
-/// Segment files that the table does not name.
-pub(crate) fn orphans(directory: &Directory, named: &BTreeMap<u32, SegmentRow>) -> Result<BTreeSet<u32>> {
-    let files = directory.list()?;
-    Ok(files.iter().filter_map(|name| parse_file_name(name)).filter(|id| !named.contains_key(id)).collect())
-}
-
-/// Bytes that the directory's files take on disk.
-pub(crate) fn bytes_on_disk(path: &Path) -> Result<u64> {
-    let fail = |e| Error::io("list", path, e);
-    let mut bytes = 0;
-    for entry in fs::read_dir(path).map_err(fail)? {
-        bytes += allocated(&entry.map_err(fail)?.metadata().map_err(fail)?);
-    }
-    Ok(bytes)
-}
-
-#[cfg(unix)]
-fn allocated(metadata: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
-}
-
-#[cfg(not(unix))]
-fn allocated(metadata: &fs::Metadata) -> u64 {
-    metadata.len()
 }

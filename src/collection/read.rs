@@ -118,16 +118,18 @@ impl Iterator for Keys<'_> {
 }
 
 /// Keys and vectors in ascending order of keys; see [`Collection::iter`].
-pub struct Vectors<'a>(Box<dyn Iterator<Item = Result<(u64, Cow<'a, [f32]>)>> + 'a>);
+pub struct Vectors<'a>(Box<dyn Iterator<Item = Result<KeyVector<'a>>> + 'a>);
+
+type KeyVector<'a> = (u64, Cow<'a, [f32]>);
 
 impl<'a> Vectors<'a> {
-    pub(super) fn new(vectors: impl Iterator<Item = Result<(u64, Cow<'a, [f32]>)>> + 'a) -> Self {
+    pub(super) fn new(vectors: impl Iterator<Item = Result<KeyVector<'a>>> + 'a) -> Self {
         Self(Box::new(vectors))
     }
 }
 
 impl<'a> Iterator for Vectors<'a> {
-    type Item = Result<(u64, Cow<'a, [f32]>), Error>;
+    type Item = Result<KeyVector<'a>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.0.next()

@@ -102,7 +102,8 @@ fn children_by_distance<G: Graph + Space>(
 ) -> Result<(Option<Slot>, Option<Slot>)> {
     let rank = graph.rank(orphan)?;
     graph.verify(orphan)?;
-    let (mut nearest, mut farthest): (Option<(f32, Slot)>, Option<(f32, Slot)>) = (None, None);
+    let mut nearest: Option<(f32, Slot)> = None;
+    let mut farthest: Option<(f32, Slot)> = None;
     for &child in graph.neighbors(node, 0)?.iter().take(graph.children(node)?) {
         graph.verify(child)?;
         let distance = graph.between(orphan, child);

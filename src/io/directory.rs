@@ -140,6 +140,16 @@ impl Directory {
         Ok(names)
     }
 
+    /// Bytes that the files take on disk; holes in them are not counted where the system tells.
+    pub(crate) fn bytes_on_disk(&self) -> Result<u64> {
+        let fail = |e| Error::io("list", &self.path, e);
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.path).map_err(fail)? {
+            bytes += allocated(&entry.map_err(fail)?.metadata().map_err(fail)?);
+        }
+        Ok(bytes)
+    }
+
     /// Creates a file that must not exist yet.
     pub(crate) fn create(self: &Arc<Self>, name: &str) -> io::Result<DiskFile> {
         self.before_change(Operation::Create { file: name })?;
@@ -237,6 +247,16 @@ impl DiskFile {
         self.directory.counters.syncs.fetch_add(1, Ordering::Relaxed);
         self.file.sync_data()
     }
+}
+
+#[cfg(unix)]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
+}
+
+#[cfg(not(unix))]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
 }
 
 #[cfg(unix)]

@@ -9,6 +9,7 @@
 //! The [`Engine`](engine::Engine) owns what is open: redb's database, the lock, the writer's place. It never points at a
 //! [`Published`](published::Published), so whoever lets go of the last one closes the store.
 
+mod database;
 mod engine;
 mod published;
 mod read;
@@ -16,6 +17,7 @@ mod tables;
 mod write;
 mod writer_slot;
 
+pub(crate) use database::open_database;
 pub(crate) use engine::{Engine, STORE_FILE};
 pub(crate) use published::{Published, Shared};
 pub use read::ReadTransaction;

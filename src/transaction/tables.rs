@@ -45,13 +45,11 @@ impl<K: Key + 'static, V: Value + 'static> ReadTable<K, V> {
     }
 
     /// The entry with the lowest key.
-    #[expect(clippy::type_complexity, reason = "as in redb")]
     pub fn first(&self) -> Result<Option<(AccessGuard<'_, K>, AccessGuard<'_, V>)>> {
         Ok(ReadableTable::first(&self.table)?)
     }
 
     /// The entry with the highest key.
-    #[expect(clippy::type_complexity, reason = "as in redb")]
     pub fn last(&self) -> Result<Option<(AccessGuard<'_, K>, AccessGuard<'_, V>)>> {
         Ok(ReadableTable::last(&self.table)?)
     }

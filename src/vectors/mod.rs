@@ -15,7 +15,7 @@ pub(crate) use allocator::SegmentAllocator;
 pub(crate) use code::{Code, CodeTail, encode_into, squared_norm};
 pub(crate) use geometry::Geometry;
 pub(crate) use header::{HEADER_LEN, SEGMENT_FORMAT, sniff_uuid};
-pub(crate) use segment::{Segment, SlotIdentity, file_name, parse_file_name};
+pub(crate) use segment::{Segment, SlotIdentity, file_name, orphans};
 pub(crate) use set::SegmentSet;
 
 /// A place for one node of a collection: its vector, code, record and links. The caller's keys map to slots; slots are reused.

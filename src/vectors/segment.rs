@@ -27,8 +27,14 @@ pub(crate) fn file_name(segment: u32) -> String {
     format!("{segment:08x}.vectors")
 }
 
+/// The segments that have a file in the directory, and no name in the store.
+pub(crate) fn orphans(directory: &Directory, is_named: impl Fn(u32) -> bool) -> Result<Vec<u32>> {
+    let files = directory.list()?;
+    Ok(files.iter().filter_map(|name| parse_file_name(name)).filter(|&id| !is_named(id)).collect())
+}
+
 /// The segment that a file name stands for.
-pub(crate) fn parse_file_name(name: &str) -> Option<u32> {
+fn parse_file_name(name: &str) -> Option<u32> {
     let id = u32::from_str_radix(name.strip_suffix(".vectors")?, 16).ok()?;
     (file_name(id) == name).then_some(id)
 }
