@@ -90,6 +90,9 @@ impl<'tx> CollectionMut<'tx> {
 
     /// Stores many vectors; tells how many replaced another. All input is checked first, and refused whole if any of it is bad.
     /// Of equal keys the last one wins.
+    ///
+    /// Searches run on rayon's threads: several times as fast as one by one where there are cores, and the graph does not depend on
+    /// their number.
     pub fn insert_many<V: AsRef<[f32]>>(
         &mut self,
         vectors: impl IntoIterator<Item = (u64, V)>,
@@ -102,13 +105,9 @@ impl<'tx> CollectionMut<'tx> {
                 check_vector(subject, vector.as_ref(), &writer.state().parameters)?;
                 last.insert(*key, position);
             }
-            let mut replaced = 0;
-            for (position, (key, vector)) in vectors.iter().enumerate() {
-                if last.get(key) == Some(&position) {
-                    replaced += u64::from(writer.insert(*key, vector.as_ref())?);
-                }
-            }
-            Ok(replaced)
+            let vectors = vectors.iter().enumerate();
+            let last = vectors.filter(|(position, (key, _))| last.get(key) == Some(position));
+            writer.insert_many(last.map(|(_, (key, vector))| (*key, vector.as_ref())))
         })
     }
 

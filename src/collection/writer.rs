@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::codes::CodesMut;
+use super::codes::{Codes, CodesMut};
 use super::query::with_scratch;
 use super::state::{CollectionSnapshot, CollectionState};
 use super::view::View;
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::graph::rows::NodeRecord;
 use crate::graph::storage::{CollectionChanges, CollectionReader, FreeKey};
 use crate::graph::{GraphEditor, GraphSnapshot, PageSource};
-use crate::hnsw::{self, level::level};
+use crate::hnsw::{self, Anchors, level::level};
+use crate::options::Parameters;
 use crate::vectors::{Geometry, Segment, SegmentAllocator, SegmentSet, Slot, encode_into};
 
 /// The last slot number means "none" on disk.
@@ -143,11 +144,51 @@ impl CollectionWriter {
     /// Stores a vector that has been checked; tells whether it replaced another.
     pub(crate) fn insert(&mut self, key: u64, vector: &[f32]) -> Result<bool> {
         let replaced = self.remove(key)?;
+        let slot = self.place(key, vector)?;
+        self.link_one(slot)?;
+        Ok(replaced)
+    }
+
+    /// Stores vectors that have been checked, under keys that are all different; tells how many replaced another.
+    pub(crate) fn insert_many<'v>(
+        &mut self,
+        vectors: impl Iterator<Item = (u64, &'v [f32])> + Clone,
+    ) -> Result<u64> {
+        let mut replaced = 0;
+        for (key, _) in vectors.clone() {
+            replaced += u64::from(self.remove(key)?);
+        }
+        let mut linked = self.state.live;
+        let slots: Vec<Slot> = vectors.map(|(key, vector)| self.place(key, vector)).collect::<Result<_>>()?;
+        let mut rest = slots.as_slice();
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(hnsw::bulk::batch_size(linked).min(rest.len()));
+            match (batch, self.state.anchors) {
+                (&[slot], _) => self.link_one(slot)?,
+                (_, Some(anchors)) => self.link_batch(batch, anchors)?,
+                // Batches of more than one are for graphs that have nodes.
+                (_, None) => batch.iter().try_for_each(|&slot| self.link_one(slot))?,
+            }
+            linked += batch.len() as u64;
+            rest = later;
+        }
+        Ok(replaced)
+    }
+
+    /// Puts a vector into a slot of its own, with empty rows.
+    fn place(&mut self, key: u64, vector: &[f32]) -> Result<Slot> {
         let slot = self.allocate()?;
         let stamp = self.state.next_stamp;
         let record = self.write_slot(slot, key, stamp, vector)?;
         self.state.next_stamp += 1;
+        self.state.live += 1;
         self.editor.create(slot, record)?;
+        self.keys.insert(key, Some(slot));
+        Ok(slot)
+    }
+
+    /// Makes a placed node part of the graph.
+    fn link_one(&mut self, slot: Slot) -> Result<()> {
         let (anchors, parameters) = (self.state.anchors, self.state.parameters);
         let Self { editor, segments, rows_read, .. } = self;
         let anchors = with_scratch(|scratch| {
@@ -157,9 +198,25 @@ impl CollectionWriter {
             })
         })?;
         self.state.anchors = Some(anchors);
-        self.state.live += 1;
-        self.keys.insert(key, Some(slot));
-        Ok(replaced)
+        Ok(())
+    }
+
+    /// Makes placed nodes part of the graph, the searches in parallel.
+    fn link_batch(&mut self, batch: &[Slot], anchors: Anchors) -> Result<()> {
+        let Parameters { ef_construction, metric, .. } = self.state.parameters;
+        let Self { editor, segments, rows_read, .. } = self;
+        let anchors = dispatch!(InstructionSet::best(), kernel => {
+            let codes = Codes { graph: editor.graph(), segments, metric, kernel };
+            let choices = hnsw::bulk::choose(&codes, &anchors, batch, ef_construction, |run| with_scratch(run))?;
+            let mut codes = CodesMut { editor: &mut *editor, rows_read, segments, metric, kernel };
+            let mut decisions = hnsw::bulk::connect(&mut codes, &choices)?;
+            let codes = Codes { graph: editor.graph(), segments, metric, kernel };
+            hnsw::bulk::decide(&codes, &mut decisions)?;
+            let mut codes = CodesMut { editor, rows_read, segments, metric, kernel };
+            hnsw::bulk::settle(&mut codes, anchors, &choices, &decisions)?
+        });
+        self.state.anchors = Some(anchors);
+        Ok(())
     }
 
     /// Removes a key's vector; false when there is none.

@@ -1,6 +1,6 @@
 //! Insertion: the paper's algorithm 1, with in-edges and parents kept up.
 
-use super::edges::{add_edge, drop_edge, evictable};
+use super::edges::{add_edge, drop_edge, evictable, has_edge};
 use super::pool::Candidate;
 use super::search::{Scratch, descend, search_layer};
 use super::select::select;
@@ -86,7 +86,7 @@ fn merge<G: Graph + Space>(
 
 /// When a search found nothing but exact duplicates of `slot`, adds the neighbours of the nearest ones, so that a crowd of
 /// duplicates stays connected with what surrounds it.
-fn look_past_duplicates<G: Graph + Space>(
+pub(super) fn look_past_duplicates<G: Graph + Space>(
     graph: &G,
     slot: Slot,
     layer: u8,
@@ -107,26 +107,17 @@ fn look_past_duplicates<G: Graph + Space>(
     merge(graph, slot, &around, found)
 }
 
-/// Offers `slot` to `center` as a neighbour. A full row is chosen anew, its children apart, which stay.
+/// Offers `slot` to `center` as a neighbour. A full row is chosen anew.
 fn offer<G: GraphMut + Space>(graph: &mut G, center: Slot, slot: Slot, layer: u8) -> Result<()> {
-    let degree = graph.capacity().degree(layer);
-    if graph.neighbors(center, layer)?.len() < degree {
+    if has_edge(graph, center, slot, layer)? {
+        return Ok(());
+    }
+    if graph.neighbors(center, layer)?.len() < graph.capacity().degree(layer) {
         add_edge(graph, center, slot, layer)?;
         return Ok(());
     }
-    let rivals = evictable(graph, center, layer)?.to_vec();
-    let children = graph.neighbors(center, layer)?.len() - rivals.len();
-    let mut candidates = Vec::with_capacity(rivals.len() + 1);
-    graph.verify(center)?;
-    merge(graph, center, &rivals, &mut candidates)?;
-    merge(graph, center, &[slot], &mut candidates)?;
-    let mut chosen: Vec<Slot> = graph.neighbors(center, layer)?[..children].to_vec();
-    for &child in &chosen {
-        graph.verify(child)?;
-    }
-    // Below the cap, so that the next offers and repairs need not choose again.
-    select(graph, &candidates, (degree - degree / 8).max(children), &mut chosen);
-    for rival in rivals {
+    let chosen = choose_again(graph, center, layer, &[slot])?;
+    for rival in evictable(graph, center, layer)?.to_vec() {
         if !chosen.contains(&rival) {
             drop_edge(graph, center, rival, layer)?;
         }
@@ -137,13 +128,42 @@ fn offer<G: GraphMut + Space>(graph: &mut G, center: Slot, slot: Slot, layer: u8
     Ok(())
 }
 
-/// Finds the new node a parent: the nearest of its neighbours that points back and has room, or a place below one of them.
-fn find_parent<G: GraphMut + Space>(graph: &mut G, slot: Slot, root: Slot) -> Result<()> {
-    let neighbors = graph.neighbors(slot, 0)?.to_vec();
-    for &neighbor in &neighbors {
+/// The neighbours that `center` would choose among those it has and those it is offered. Its children stay.
+pub(super) fn choose_again<G: Graph + Space>(
+    graph: &G,
+    center: Slot,
+    layer: u8,
+    offered: &[Slot],
+) -> Result<Vec<Slot>> {
+    graph.verify(center)?;
+    let neighbors = graph.neighbors(center, layer)?;
+    let rivals = evictable(graph, center, layer)?;
+    let mut chosen = neighbors[..neighbors.len() - rivals.len()].to_vec();
+    for &child in &chosen {
+        graph.verify(child)?;
+    }
+    let mut candidates = Vec::with_capacity(rivals.len() + offered.len());
+    merge(graph, center, rivals, &mut candidates)?;
+    merge(graph, center, offered, &mut candidates)?;
+    // Below the cap, so that the next offers and repairs need not choose again.
+    let degree = graph.capacity().degree(layer);
+    let limit = (degree - degree / 8).max(chosen.len());
+    select(graph, &candidates, limit, &mut chosen);
+    Ok(chosen)
+}
+
+/// Finds the new node a parent: the nearest of its neighbours that points back, ranks lower and has room, or a place below the
+/// nearest that ranks lower.
+pub(super) fn find_parent<G: GraphMut + Space>(graph: &mut G, slot: Slot, root: Slot) -> Result<()> {
+    let rank = graph.rank(slot)?;
+    let mut start = None;
+    for neighbor in graph.neighbors(slot, 0)?.to_vec() {
         if try_parent(graph, neighbor, slot)? {
             return Ok(());
         }
+        if start.is_none() && graph.rank(neighbor)? < rank {
+            start = Some(neighbor);
+        }
     }
-    adopt(graph, slot, neighbors.first().copied().unwrap_or(root))
+    adopt(graph, slot, start.unwrap_or(root))
 }

@@ -6,8 +6,10 @@
 //!   node, and gives those nodes replacements, as IP-DiskANN does (Xu et al., 2025).
 //! - **Reachability is guaranteed** ([`tree`]): every node but the root has a parent edge on layer 0 that pruning may not
 //!   evict, and parents have lower ranks than their children. The root is one of the two places where a search starts.
+//! - **Bulk insertion** ([`bulk`]) is parallel, and its outcome does not depend on the number of threads.
 //! - **Exact duplicates** do not fill neighbour lists ([`select`]).
 
+pub(crate) mod bulk;
 mod edges;
 mod insert;
 pub(crate) mod level;

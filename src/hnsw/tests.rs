@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::level::level;
-use super::{Anchors, Graph, GraphMut, Scratch, Space, descend, insert, remove, search_layer};
+use super::{Anchors, Graph, GraphMut, Scratch, Space, bulk, descend, insert, remove, search_layer};
 use crate::error::{Error, Result};
 use crate::graph::rows::NodeRecord;
 use crate::graph::{Node, PAGE_SLOTS, Page, RowMut};
@@ -283,4 +283,60 @@ fn copies_do_not_crowd_out_others() {
         }
     }
     assert!(narrow >= 480 && wide == 500, "{narrow} and {wide} of 500 points find themselves");
+}
+
+/// The graph of 1,200 points of one kind, inserted in bulk on so many threads.
+fn built_in_bulk(kind: u32, m: usize, threads: usize) -> (MemoryGraph, Anchors) {
+    let mut rng = StdRng::seed_from_u64(kind.into());
+    let mut graph = MemoryGraph::new(m);
+    let mut anchors = None;
+    let mut linked: Slot = 0;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    while linked < 1200 {
+        // Larger than in earnest, so that batches matter in a graph this small.
+        let size = (bulk::batch_size(linked.into()) * 5).min(1200 - linked as usize) as Slot;
+        let batch: Vec<Slot> = (linked..linked + size).collect();
+        for &slot in &batch {
+            graph.create(slot, slot.into(), 3, point(&mut rng, kind, slot.into()));
+        }
+        match anchors {
+            Some(found) => {
+                let choose = || bulk::choose(&graph, &found, &batch, 40, |run| run(&mut Scratch::default()));
+                let choices = pool.install(choose).unwrap();
+                let mut decisions = bulk::connect(&mut graph, &choices).unwrap();
+                pool.install(|| bulk::decide(&graph, &mut decisions)).unwrap();
+                anchors = Some(bulk::settle(&mut graph, found, &choices, &decisions).unwrap());
+            }
+            None => {
+                for &slot in &batch {
+                    let inserted = insert(&mut graph, anchors, slot, 40, &mut Scratch::default());
+                    anchors = Some(inserted.unwrap());
+                }
+            }
+        }
+        linked += size;
+        check_invariants(&graph, &(0..linked).collect(), anchors);
+    }
+    (graph, anchors.unwrap())
+}
+
+#[test]
+fn bulk_insertion_keeps_every_invariant_and_the_number_of_threads_does_not_show() {
+    for kind in 0..4 {
+        for m in [2, 8] {
+            let (one, anchors) = built_in_bulk(kind, m, 1);
+            for threads in [2, 4] {
+                let (many, same) = built_in_bulk(kind, m, threads);
+                assert_eq!(anchors, same);
+                for slot in 0..1200 {
+                    let page = slot as usize / PAGE_SLOTS;
+                    for layer in 0..=one.level(slot).unwrap() {
+                        let row =
+                            |graph: &MemoryGraph| graph.pages[page].row(slot as usize % PAGE_SLOTS, layer);
+                        assert_eq!(row(&one), row(&many), "kind {kind}, m {m}, slot {slot}, layer {layer}");
+                    }
+                }
+            }
+        }
+    }
 }
