@@ -11,7 +11,7 @@ use redb::Database;
 use crate::check::{self, Report};
 use crate::collection::{CollectionSnapshot, CollectionState};
 use crate::error::{Error, Result};
-use crate::graph::rows::{SegmentRow, StateRow};
+use crate::graph::rows::{CollectionRow, SegmentRow, StateRow};
 use crate::graph::storage::{self, Found, STORE_FORMAT};
 use crate::io::{Counters, Directory, FileBackend, LOCK_FILE, Observer, StoreLock};
 use crate::stats::Stats;
@@ -266,7 +266,9 @@ impl Builder {
             state.next_segment,
         ));
         let rows = storage::read_segments(&transaction)?;
-        let collections = load_collections(&transaction, &rows, &allocator)?;
+        let stored = storage::read_collections(&transaction)?;
+        check_plausible(directory, stored.values())?;
+        let collections = load_collections(&transaction, &stored, &rows, &allocator)?;
         if !self.read_only {
             sweep(directory, &state, &rows)?;
         }
@@ -362,6 +364,7 @@ fn create(directory: &Arc<Directory>) -> Result<()> {
 /// All collections, with nothing of them loaded.
 fn load_collections(
     transaction: &Arc<redb::ReadTransaction>,
+    stored: &BTreeMap<String, CollectionRow>,
     rows: &BTreeMap<u32, SegmentRow>,
     allocator: &SegmentAllocator,
 ) -> Result<BTreeMap<Arc<str>, Arc<CollectionSnapshot>>> {
@@ -370,8 +373,8 @@ fn load_collections(
         by_collection.entry(row.collection).or_default().push((segment, row));
     }
     let mut collections = BTreeMap::new();
-    for (name, row) in storage::read_collections(transaction)? {
-        let (state, cursor) = CollectionState::from_row(&name, &row)?;
+    for (name, row) in stored {
+        let (state, cursor) = CollectionState::from_row(name, row)?;
         let geometry = Geometry::new(state.parameters.dimension);
         let mut segments = by_collection.remove(&state.id).unwrap_or_default();
         segments.sort_by_key(|(_, row)| row.ordinal);
@@ -399,9 +402,28 @@ fn load_collections(
         }
         let segments = SegmentSet::new(geometry, handles);
         let snapshot = CollectionSnapshot::unloaded(state, cursor, segments, transaction.clone());
-        collections.insert(name.into(), Arc::new(snapshot));
+        collections.insert(name.as_str().into(), Arc::new(snapshot));
     }
     Ok(collections)
+}
+
+/// Refuses slot numbers that the file is too small for, before anything is allocated in proportion to them: every slot has a
+/// node or an entry on the free list, and neither fits into fewer bytes.
+fn check_plausible<'a>(
+    directory: &Arc<Directory>,
+    collections: impl Iterator<Item = &'a CollectionRow>,
+) -> Result<()> {
+    const LEAST_BYTES_PER_SLOT: u64 = 16;
+    let fail = |e| Error::io("measure", directory.join(STORE_FILE), e);
+    let len = directory.open(STORE_FILE, false).and_then(|file| file.len()).map_err(fail)?;
+    let slots: u64 = collections.map(|row| u64::from(row.cursor)).sum();
+    if slots > len / LEAST_BYTES_PER_SLOT {
+        return Err(Error::corrupted(
+            STORE_FILE,
+            format!("{slots} slots do not fit into a file of {len} bytes"),
+        ));
+    }
+    Ok(())
 }
 
 /// Removes files of transactions that never committed and of collections that were dropped: segments with our UUID that the

@@ -1,6 +1,7 @@
 //! The store's own lock file, taken before anything else is touched.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -17,22 +18,19 @@ pub(crate) struct StoreLock {
 impl StoreLock {
     /// Locks out every other opener.
     pub(crate) fn exclusive(directory: &Path) -> Result<Self> {
-        let path = directory.join(LOCK_FILE);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|e| Error::io("open", &path, e))?;
+        let file = create(directory)?;
         let locked = file.try_lock();
         Self::held(file, locked, directory)
     }
 
-    /// Locks out writers only.
+    /// Locks out writers only. The lock file need not be writable, as the directory need not be.
     pub(crate) fn shared(directory: &Path) -> Result<Self> {
         let path = directory.join(LOCK_FILE);
-        let file = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let file = match File::open(&path) {
+            // A copy of a store may have been made without it.
+            Err(e) if e.kind() == ErrorKind::NotFound => create(directory)?,
+            opened => opened.map_err(|e| Error::io("open", &path, e))?,
+        };
         let locked = file.try_lock_shared();
         Self::held(file, locked, directory)
     }
@@ -44,6 +42,13 @@ impl StoreLock {
             Err(TryLockError::Error(e)) => Err(Error::io("lock", directory.join(LOCK_FILE), e)),
         }
     }
+}
+
+fn create(directory: &Path) -> Result<File> {
+    let path = directory.join(LOCK_FILE);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(&path).map_err(|e| Error::io("open", &path, e))
 }
 
 impl Drop for StoreLock {
