@@ -164,7 +164,9 @@ impl<'a> CollectionCheck<'a> {
         }
         for slot in 0..self.graph.slots() {
             if let Ok(node) = self.graph.node(slot) {
-                self.live[slot as usize] = true;
+                if let Some(live) = self.live.get_mut(slot as usize) {
+                    *live = true;
+                }
                 self.report.vectors += 1;
                 let node = node.clone();
                 self.node(slot, &node);

@@ -70,6 +70,9 @@
 //!
 //! The format is versioned; this version reads and writes version 1. The minimum supported Rust version is 1.90.
 
+// Nothing read from disk or passed by a caller may panic; the few files where slices are proven otherwise say why.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
 mod archive;
 mod check;
 mod collection;

@@ -103,7 +103,7 @@ fn layers(snapshot: &CollectionSnapshot, graph: &GraphSnapshot) -> Result<Vec<La
                     layers.push(LayerStats { min_degree: usize::MAX, ..LayerStats::default() });
                 }
                 let degree = page.neighbors(index, layer).map_or(0, <[Slot]>::len);
-                let stats = &mut layers[at];
+                let Some(stats) = layers.get_mut(at) else { continue };
                 stats.nodes += 1;
                 stats.edges += degree as u64;
                 stats.min_degree = stats.min_degree.min(degree);

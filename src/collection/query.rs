@@ -219,15 +219,16 @@ fn walk<K: Kernel>(
         scratch.reset_counters();
         let entry = descend(codes, codes, &coded, &anchors, 0, scratch)?;
         search_layer(codes, codes, &coded, &[entry, anchors.root], ef, 0, scratch)?;
-        let found = scratch.found();
+        let mut found = scratch.found();
         // Whoever asks for as many candidates as there are vectors asks for the exact answer.
         let everything = ef as u64 >= view.state.live;
         let best = if everything { found.len() } else { found.len().min((k + k / 2).max(k + 16)) };
-        for candidate in &found[..best] {
+        found = found.get(..best).unwrap_or(found);
+        for candidate in found {
             codes.segments.prefetch_vector(candidate.slot, codes.kernel);
         }
         let mut hits = Vec::with_capacity(best);
-        for candidate in &found[..best] {
+        for candidate in found {
             let distance = exact.distance(codes, candidate.slot)?;
             hits.push(Hit { key: codes.segments.code(candidate.slot).tail().key, distance });
         }

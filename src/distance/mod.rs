@@ -34,6 +34,11 @@
 //! multiplication with the addition. All lie within d · ε · Σ|aᵢ·bᵢ| of the true sum (Higham, *Accuracy and
 //! Stability of Numerical Algorithms*, § 3.1: the bound holds for any order of summation).
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "hot loops over slices cut to one length, or arrays of a fixed one"
+)]
+
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "aarch64")]

@@ -1,5 +1,10 @@
 //! A page: all rows of a run of slots.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a page's arrays have a fixed shape, made in `Page::new` and `Page::create`"
+)]
+
 use super::rows::{LinkRow, NodeRecord};
 use crate::options::Capacity;
 use crate::vectors::Slot;

@@ -257,10 +257,8 @@ impl LinkRow {
         if list.len() != (neighbors + inbound) * 4 {
             return Err(place.corrupted(format!("{} bytes of slots for {neighbors} + {inbound}", list.len())));
         }
-        let mut listed: Vec<Slot> = list
-            .chunks_exact(4)
-            .map(|word| Slot::from_le_bytes([word[0], word[1], word[2], word[3]]))
-            .collect();
+        let mut listed: Vec<Slot> =
+            list.as_chunks().0.iter().map(|word| Slot::from_le_bytes(*word)).collect();
         let parent = u32::from_le_bytes(head.parent);
         let parent = (parent != NO_SLOT).then_some(parent);
         if let Some(beyond) = listed.iter().chain(&parent).find(|&&slot| slot >= slots) {

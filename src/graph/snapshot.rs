@@ -82,8 +82,8 @@ impl GraphSnapshot {
 
     #[inline]
     pub(crate) fn page(&self, number: usize) -> Result<&Page> {
-        let cell = self.chunks.get(number / CHUNK_PAGES).map(|chunk| &chunk.cells[number % CHUNK_PAGES]);
-        match cell {
+        let chunk = self.chunks.get(number / CHUNK_PAGES);
+        match chunk.and_then(|chunk| chunk.cells.get(number % CHUNK_PAGES)) {
             Some(cell) => match cell.get() {
                 Some(page) => Ok(page),
                 None => self.load(cell, number),
@@ -118,7 +118,8 @@ impl GraphSnapshot {
     pub(super) fn page_mut(&mut self, number: usize) -> Result<&mut Page> {
         self.page(number)?;
         let chunk = Arc::make_mut(&mut self.chunks).get_mut(number / CHUNK_PAGES);
-        let cell = chunk.and_then(|chunk| Arc::make_mut(chunk).cells[number % CHUNK_PAGES].get_mut());
+        let cell =
+            chunk.and_then(|chunk| Arc::make_mut(chunk).cells.get_mut(number % CHUNK_PAGES)?.get_mut());
         match cell {
             Some(page) => Ok(Arc::make_mut(page)),
             None => Err(missing((number * PAGE_SLOTS) as Slot, 0)),
@@ -135,8 +136,10 @@ impl GraphSnapshot {
             if number / CHUNK_PAGES == chunks.len() {
                 chunks.push(Arc::new(Chunk::new()));
             }
-            let chunk = Arc::make_mut(&mut chunks[number / CHUNK_PAGES]);
-            chunk.cells[number % CHUNK_PAGES] = Arc::new(Page::new(self.capacity)).into();
+            let chunk = chunks.get_mut(number / CHUNK_PAGES).map(Arc::make_mut);
+            if let Some(cell) = chunk.and_then(|chunk| chunk.cells.get_mut(number % CHUNK_PAGES)) {
+                *cell = Arc::new(Page::new(self.capacity)).into();
+            }
         }
     }
 }

@@ -69,7 +69,7 @@ fn choose_one<G: Graph + Space>(
 ) -> Result<Choice> {
     let level = graph.level(slot)?;
     let query = graph.query_of(slot)?;
-    let mut layers = vec![Vec::new(); usize::from(level) + 1];
+    let mut layers = Vec::with_capacity(usize::from(level) + 1);
     let top = level.min(anchors.level);
     let mut entry = descend(graph, graph, &query, anchors, top, scratch)?;
     for layer in (0..=level).rev() {
@@ -84,8 +84,11 @@ fn choose_one<G: Graph + Space>(
             look_past_duplicates(graph, slot, layer, &mut found)?;
         }
         add_nearest_of(graph, batch, slot, layer, &mut found)?;
-        select(graph, &found, graph.capacity().m, &mut layers[usize::from(layer)]);
+        let mut chosen = Vec::with_capacity(graph.capacity().m);
+        select(graph, &found, graph.capacity().m, &mut chosen);
+        layers.push(chosen);
     }
+    layers.reverse();
     Ok(Choice { slot, layers })
 }
 
@@ -136,7 +139,7 @@ pub(crate) fn connect<G: GraphMut + Space>(graph: &mut G, choices: &[Choice]) ->
     offers.sort_unstable();
     let mut overflowing = Vec::new();
     for offers in offers.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-        let (layer, target, _) = offers[0];
+        let Some(&(layer, target, _)) = offers.first() else { continue };
         let mut offered: Vec<Slot> = Vec::with_capacity(offers.len());
         for &(_, _, source) in offers {
             if !has_edge(graph, target, source, layer)? {

@@ -75,10 +75,16 @@ pub(crate) fn drop_edge<G: GraphMut>(graph: &mut G, from: Slot, to: Slot, layer:
     Ok(())
 }
 
-/// The neighbours of `slot` that may be evicted: on layer 0 all but its children.
-pub(crate) fn evictable<G: Graph>(graph: &G, slot: Slot, layer: u8) -> Result<&[Slot]> {
+/// The neighbours of `slot`: its children, of which there are none above layer 0, and those that may be evicted.
+pub(crate) fn split<G: Graph>(graph: &G, slot: Slot, layer: u8) -> Result<(&[Slot], &[Slot])> {
     let children = if layer == 0 { graph.children(slot)? } else { 0 };
-    Ok(graph.neighbors(slot, layer)?.get(children..).unwrap_or(&[]))
+    let neighbors = graph.neighbors(slot, layer)?;
+    Ok(neighbors.split_at_checked(children).unwrap_or((neighbors, &[])))
+}
+
+/// The neighbours of `slot` that may be evicted.
+pub(crate) fn evictable<G: Graph>(graph: &G, slot: Slot, layer: u8) -> Result<&[Slot]> {
+    Ok(split(graph, slot, layer)?.1)
 }
 
 /// Drops the farthest neighbour that may be evicted, if the row is full. True when the row has room afterwards.

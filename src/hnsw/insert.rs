@@ -1,6 +1,6 @@
 //! Insertion: the paper's algorithm 1, with in-edges and parents kept up.
 
-use super::edges::{add_edge, drop_edge, evictable, has_edge};
+use super::edges::{add_edge, drop_edge, evictable, has_edge, split};
 use super::pool::Candidate;
 use super::search::{Scratch, descend, search_layer};
 use super::select::select;
@@ -48,20 +48,19 @@ pub(crate) fn link<G: GraphMut + Space>(
     mut found: Vec<Candidate>,
 ) -> Result<()> {
     look_past_duplicates(graph, slot, layer, &mut found)?;
-    let present = evictable(graph, slot, layer)?.to_vec();
-    merge(graph, slot, &present, &mut found)?;
-    let all = graph.neighbors(slot, layer)?;
-    let limit = graph.capacity().m.max(all.len());
-    let mut chosen = all[..all.len() - present.len()].to_vec();
+    let (children, present) = split(graph, slot, layer)?;
+    let (mut chosen, present) = (children.to_vec(), present.to_vec());
     let children = chosen.len();
+    merge(graph, slot, &present, &mut found)?;
+    let limit = graph.capacity().m.max(children + present.len());
     select(graph, &found, limit, &mut chosen);
     for &neighbor in present.iter().filter(|slot| !chosen.contains(slot)) {
         drop_edge(graph, slot, neighbor, layer)?;
     }
-    for &neighbor in &chosen[children..] {
+    for &neighbor in chosen.iter().skip(children) {
         add_edge(graph, slot, neighbor, layer)?;
     }
-    for &neighbor in &chosen[children..] {
+    for &neighbor in chosen.iter().skip(children) {
         offer(graph, neighbor, slot, layer)?;
     }
     Ok(())
@@ -136,9 +135,8 @@ pub(super) fn choose_again<G: Graph + Space>(
     offered: &[Slot],
 ) -> Result<Vec<Slot>> {
     graph.verify(center)?;
-    let neighbors = graph.neighbors(center, layer)?;
-    let rivals = evictable(graph, center, layer)?;
-    let mut chosen = neighbors[..neighbors.len() - rivals.len()].to_vec();
+    let (children, rivals) = split(graph, center, layer)?;
+    let mut chosen = children.to_vec();
     for &child in &chosen {
         graph.verify(child)?;
     }

@@ -1,6 +1,6 @@
 //! True deletion: the node's in-neighbours are known exactly, lose their edge and get others in its place.
 
-use super::edges::{add_edge, has_edge, in_neighbors};
+use super::edges::{add_edge, has_edge, in_neighbors, split};
 use super::insert::link;
 use super::pool::Candidate;
 use super::search::{Scratch, search_layer};
@@ -103,7 +103,7 @@ fn new_root<G: GraphMut>(graph: &mut G, children: &[Slot]) -> Result<Option<Slot
 fn detach<G: GraphMut + Space>(graph: &mut G, slot: Slot, layer: u8) -> Result<Wound> {
     let neighbors = graph.neighbors(slot, layer)?.to_vec();
     let in_neighbors = in_neighbors(graph, slot, layer)?;
-    let children = if layer == 0 { neighbors[..graph.children(slot)?].to_vec() } else { Vec::new() };
+    let children = split(graph, slot, layer)?.0.to_vec();
     for &neighbor in &neighbors {
         if !has_edge(graph, neighbor, slot, layer)? {
             graph.row_mut(neighbor, layer)?.remove_inbound(slot);

@@ -134,6 +134,13 @@ fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops
     })
 }
 
+/// Copies as much as both have room for.
+fn copy(from: &[u8], to: &mut [u8]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}
+
 impl StorageBackend for ReadOnlyBackend {
     fn len(&self) -> io::Result<u64> {
         Ok(self.overlay().len)
@@ -148,8 +155,7 @@ impl StorageBackend for ReadOnlyBackend {
         if !overlay.blocks.is_empty() {
             for (block, within, range) in pieces(offset, out.len()) {
                 if let Some(bytes) = overlay.blocks.get(&block) {
-                    let n = range.len();
-                    out[range].copy_from_slice(&bytes[within..within + n]);
+                    copy(bytes.get(within..).unwrap_or(&[]), out.get_mut(range).unwrap_or(&mut []));
                 }
             }
         }
@@ -162,7 +168,7 @@ impl StorageBackend for ReadOnlyBackend {
             overlay.visible = overlay.visible.min(len);
             overlay.blocks.split_off(&(len / BLOCK + 1));
             if let Some(bytes) = overlay.blocks.get_mut(&(len / BLOCK)) {
-                bytes[(len % BLOCK) as usize..].fill(0);
+                bytes.iter_mut().skip((len % BLOCK) as usize).for_each(|byte| *byte = 0);
             }
         }
         overlay.len = len;
@@ -182,8 +188,7 @@ impl StorageBackend for ReadOnlyBackend {
                 overlay.blocks.insert(block, bytes);
             }
             if let Some(bytes) = overlay.blocks.get_mut(&block) {
-                let n = range.len();
-                bytes[within..within + n].copy_from_slice(&data[range]);
+                copy(data.get(range).unwrap_or(&[]), bytes.get_mut(within..).unwrap_or(&mut []));
             }
         }
         Ok(())

@@ -21,6 +21,8 @@
 //! t+48   u64      stamp
 //! ```
 
+#![allow(clippy::indexing_slicing, reason = "a code slot's length is checked where it is formed")]
+
 use super::Geometry;
 use crate::options::Metric;
 

@@ -136,7 +136,7 @@ pub(crate) fn sniff_uuid(bytes: &[u8; HEADER_LEN]) -> Option<[u8; 16]> {
 
 fn decode(bytes: &[u8; HEADER_LEN]) -> Result<&ArchivedFields, Mismatch> {
     let (archive, crc) = bytes.split_at(ARCHIVE_LEN);
-    if archive[..8] != MAGIC {
+    if !archive.starts_with(&MAGIC) {
         return Err(Mismatch::Other("not a segment: the magic bytes are missing".to_owned()));
     }
     if crc32fast::hash(archive).to_le_bytes() != crc {

@@ -201,8 +201,7 @@ impl Segment {
             let floats = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast::<f32>(), bytes.len() / 4) };
             Cow::Borrowed(floats)
         } else {
-            let float = |word: &[u8]| f32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            Cow::Owned(bytes.chunks_exact(4).map(float).collect())
+            Cow::Owned(bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
         }
     }
 

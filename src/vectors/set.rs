@@ -1,5 +1,7 @@
 //! The segments of a collection, in order.
 
+#![allow(clippy::indexing_slicing, reason = "slots are verified, which locates them, before they are read")]
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
