@@ -38,6 +38,13 @@ pub(crate) struct Codes<'a, K> {
 }
 
 impl<K: Kernel> Codes<'_, K> {
+    /// Unverified bytes must not decide anything: whoever compares has called `verify` before.
+    #[inline]
+    fn code(&self, slot: Slot) -> Code<'_> {
+        debug_assert!(self.segments.is_code_verified(slot), "slot {slot} is compared before it is verified");
+        self.segments.code(slot)
+    }
+
     #[inline]
     fn compare(&self, components: &[u8], tail: &CodeTail, code: Code<'_>) -> f32 {
         let dot = self.kernel.dot_codes(components, code.components());
@@ -95,27 +102,27 @@ impl<K: Kernel> Space for Codes<'_, K> {
 
     #[inline]
     fn prefetch(&self, slot: Slot) {
-        self.kernel.prefetch(self.segments.code(slot).bytes());
+        self.kernel.prefetch(self.code(slot).bytes());
     }
 
     #[inline]
     fn distance(&self, query: &CodedQuery, slot: Slot) -> f32 {
-        self.compare(&query.components, &query.tail, self.segments.code(slot))
+        self.compare(&query.components, &query.tail, self.code(slot))
     }
 
     #[inline]
     fn between(&self, a: Slot, b: Slot) -> f32 {
-        let a = self.segments.code(a);
-        self.compare(a.components(), &a.tail(), self.segments.code(b))
+        let a = self.code(a);
+        self.compare(a.components(), &a.tail(), self.code(b))
     }
 
     fn are_duplicates(&self, a: Slot, b: Slot) -> bool {
-        self.segments.code(a).is_duplicate_of(&self.segments.code(b))
+        self.code(a).is_duplicate_of(&self.code(b))
     }
 
     fn query_of(&self, slot: Slot) -> Result<CodedQuery> {
         self.verify(slot)?;
-        Ok(CodedQuery::from_code(self.segments.code(slot)))
+        Ok(CodedQuery::from_code(self.code(slot)))
     }
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn make_room<G: GraphMut + Space>(graph: &mut G, slot: Slot, layer: u
     if graph.neighbors(slot, layer)?.len() < graph.capacity().degree(layer) {
         return Ok(true);
     }
+    graph.verify(slot)?;
     let mut farthest: Option<(f32, Slot)> = None;
     for &neighbor in evictable(graph, slot, layer)? {
         graph.verify(neighbor)?;

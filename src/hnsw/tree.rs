@@ -28,6 +28,7 @@ pub(crate) fn try_parent<G: GraphMut>(graph: &mut G, parent: Slot, child: Slot) 
 /// Gives an orphan a parent among those who point at it already, the nearest first.
 pub(crate) fn adopt_by_in_neighbor<G: GraphMut + Space>(graph: &mut G, orphan: Slot) -> Result<bool> {
     let rank = graph.rank(orphan)?;
+    graph.verify(orphan)?;
     let mut candidates = Vec::new();
     for slot in in_neighbors(graph, orphan, 0)? {
         if graph.rank(slot)? < rank && graph.children(slot)? < graph.capacity().children() {
