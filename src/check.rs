@@ -111,9 +111,11 @@ fn files(published: &Published, report: &mut Report) {
             );
         }
     }
-    // Files of collections that were dropped stay while a snapshot uses them: they are not orphans to report.
-    if let Some(orphans) =
-        report.note("the directory", orphans(&published.engine.directory, |id| rows.contains_key(&id)))
+    // Files of collections that were dropped stay while a snapshot uses them: they are not orphans to report. Neither are
+    // files that a crash left: the next opening for writing sweeps them, so that only one for reading sees any.
+    if !published.engine.read_only
+        && let Some(orphans) =
+            report.note("the directory", orphans(&published.engine.directory, |id| rows.contains_key(&id)))
     {
         for segment in orphans.into_iter().filter(|&id| id >= published.engine.allocator.next()) {
             report.add(file_name(segment), "no commit names this file, and this store never created it");

@@ -80,6 +80,10 @@ impl Store {
             Ok(shared) => shared,
             Err(shared) => return Err(CloseError::ReadersAlive { store: Self { shared } }),
         };
+        // Besides this store's own hold on the engine and that of the latest snapshot there are those of older snapshots.
+        if Arc::strong_count(&shared.engine) > 2 {
+            return Err(CloseError::ReadersAlive { store: Self { shared: Arc::new(shared) } });
+        }
         let Shared { current, engine } = shared;
         let published = match Arc::try_unwrap(current.into_inner()) {
             Ok(published) => published,

@@ -91,11 +91,16 @@ impl Engine {
             if ledger.unsynced_names {
                 self.directory.sync().map_err(|e| Error::io("sync", self.directory.path(), e))?;
             }
+            if ledger.unsynced_parent {
+                let parent = self.directory.sync_parent();
+                parent.map_err(|e| Error::io("sync the parent of", self.directory.path(), e))?;
+            }
             Ok(())
         };
         sync().inspect_err(|_| self.directory.poison())?;
         ledger.unsynced.clear();
         ledger.unsynced_names = false;
+        ledger.unsynced_parent = false;
         Ok(())
     }
 
@@ -110,13 +115,16 @@ impl Engine {
     /// Makes the last commits durable. redb would do so by itself when it is dropped, but swallow errors, and not know of the
     /// segments that have to come first.
     pub(crate) fn shut_down(&mut self) -> Result<()> {
-        if self.read_only || self.directory.is_poisoned() {
+        if self.read_only {
             return Ok(());
         }
         // The place is taken over, so that `self.sync` can borrow; nobody else is here any more.
         let Some(ledger) = self.writer.get_mut() else { return Ok(()) };
         if ledger.durable == ledger.commit {
             return Ok(());
+        }
+        if self.directory.is_poisoned() {
+            return Err(Error::Poisoned);
         }
         let mut ledger = std::mem::replace(ledger, Ledger::new(0));
         self.sync(&mut ledger)?;

@@ -26,8 +26,10 @@ pub(crate) struct Ledger {
     pub(crate) snapshots: Vec<(u64, Weak<Published>)>,
     /// Segments written by commits that are not durable yet.
     pub(crate) unsynced: Vec<Arc<Segment>>,
-    /// The directory has names that are not durable yet.
+    /// The directory may have names that are not durable yet: new segments, and at first whatever a crash left unsynced.
     pub(crate) unsynced_names: bool,
+    /// The directory's own name may not be durable yet.
+    pub(crate) unsynced_parent: bool,
     /// Segments of collections dropped by commits that are not durable yet.
     pub(crate) dropped: Vec<Arc<Segment>>,
 }
@@ -39,7 +41,8 @@ impl Ledger {
             durable: commit,
             snapshots: Vec::new(),
             unsynced: Vec::new(),
-            unsynced_names: false,
+            unsynced_names: true,
+            unsynced_parent: true,
             dropped: Vec::new(),
         }
     }

@@ -94,8 +94,7 @@ impl Segment {
     /// Creates the file in its full length. It is durable after [`Segment::sync`] and a sync of the directory.
     pub(crate) fn create(directory: Arc<Directory>, header: Header, access: VectorAccess) -> Result<Self> {
         let name = file_name(header.segment);
-        let create = || {
-            let file = directory.create(&name)?;
+        let fill = |file: DiskFile| {
             file.set_len(header.geometry.file_len(header.capacity))?;
             file.write_all_at(0, &header.encode())?;
             let memory = match access {
@@ -104,7 +103,13 @@ impl Segment {
             };
             Ok(Opened { file, memory })
         };
-        let opened = create().map_err(|e| Error::io("create segment", directory.join(&name), e))?;
+        let fail = |e| Error::io("create segment", directory.join(&name), e);
+        let file = directory.create(&name).map_err(fail)?;
+        let opened = fill(file).map_err(|e| {
+            // A file without a header is none that the next opening would know for ours. If this fails as well, it stays.
+            let _ = directory.remove(&name);
+            fail(e)
+        })?;
         let segment = Self::existing(directory, header, access, true);
         segment.dirty.store(true, Ordering::Release);
         segment.opened.set(opened).expect("a segment just made is not open yet");

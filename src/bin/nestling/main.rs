@@ -1,2 +1,67 @@
-//! x
-fn main() {}
+//! The command line tool: fills, searches, measures and verifies stores.
+//!
+//! Results go to standard output, as text or, with `--json`, as one JSON object per line; errors and progress bars go to standard
+//! error. The exit code is 0 for success, 1 for a failure (a damaged store included), 2 for a command that was misspelt.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod bench;
+mod check;
+mod failure;
+mod fvecs;
+mod import;
+mod open;
+mod output;
+mod remove;
+mod search;
+mod stats;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Fills, searches, measures and verifies Nestling stores: directories of vectors with an HNSW index.
+#[derive(Parser)]
+#[command(name = "nestling", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Import(import::Import),
+    Search(search::Search),
+    Bench(bench::Bench),
+    Remove(remove::Remove),
+    Stats(stats::Stats),
+    Check(check::Check),
+}
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    match run(&Cli::parse().command, started) {
+        Ok(code) => code,
+        // Whoever closed the pipe, as `head` does, has seen enough.
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::error(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command, started: Instant) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Import(import) => import.run()?,
+        Command::Search(search) => search.run(started)?,
+        Command::Bench(bench) => bench.run()?,
+        Command::Remove(remove) => remove.run()?,
+        Command::Stats(stats) => stats.run()?,
+        Command::Check(check) => return check.run(),
+    }
+    Ok(ExitCode::SUCCESS)
+}

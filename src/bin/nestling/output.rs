@@ -1,0 +1,34 @@
+//! What the user sees: lines on standard output, errors and progress bars on standard error.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::failure::Failure;
+
+/// Prints a line. Unlike `println!` it hands back the failure of a stream that was closed or is full.
+pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "{text}").map_err(Failure::Output)
+}
+
+/// Prints an error. Where even that fails there is nobody left to tell.
+pub(crate) fn error(failure: &Failure) {
+    let _ = writeln!(io::stderr().lock(), "error: {failure}");
+}
+
+/// A progress bar, on a terminal only. It disappears when it is dropped. `length` is unknown for a pipe.
+pub(crate) fn progress(what: &'static str, length: Option<u64>, json: bool) -> ProgressBar {
+    if json || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match length {
+        Some(length) => (ProgressBar::new(length), "{prefix} {wide_bar} {human_pos}/{human_len} {eta}"),
+        None => (ProgressBar::no_length(), "{prefix} {spinner} {human_pos}"),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style).with_prefix(what),
+        // Only a template that is not well-formed gets here; the default style will do.
+        Err(_) => bar.with_prefix(what),
+    }
+}

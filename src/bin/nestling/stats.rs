@@ -1,0 +1,114 @@
+//! `nestling stats`: counts, sizes and shapes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount};
+use nestling::{CollectionStats, LayerStats};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::{open, output};
+
+/// Print counts, sizes and the shape of every collection's graph
+///
+/// Reads the whole graph. The store is opened read-only: beside other readers, but not while a process has it open for writing.
+#[derive(Args)]
+pub(crate) struct Stats {
+    /// The store's directory
+    store: PathBuf,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Stats {
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let stats = open::for_reading(&self.store)?.stats()?;
+        if self.json {
+            return output::line(json!({
+                "commit": stats.commit,
+                "bytes_on_disk": stats.bytes_on_disk,
+                "collections": stats.collections.iter().map(to_json).collect::<Value>(),
+            }));
+        }
+        output::line(format_args!(
+            "{}: {} collections, {} on disk, commit {}",
+            self.store.display(),
+            stats.collections.len(),
+            HumanBytes(stats.bytes_on_disk),
+            stats.commit
+        ))?;
+        stats.collections.iter().try_for_each(print)
+    }
+}
+
+fn print(collection: &CollectionStats) -> Result<(), Failure> {
+    let parameters = &collection.parameters;
+    output::line("")?;
+    output::line(&collection.name)?;
+    let rows = [
+        ("vectors", HumanCount(collection.vectors).to_string()),
+        ("dimension", HumanCount(parameters.dimension as u64).to_string()),
+        ("metric", parameters.metric.to_string()),
+        ("m", format!("{} ({} on layer 0)", parameters.m, parameters.m0)),
+        ("ef construction", parameters.ef_construction.to_string()),
+        ("seed", parameters.seed.to_string()),
+        ("dead slots", format!("{} of {}", HumanCount(collection.dead_slots), HumanCount(collection.slots))),
+        ("segments", collection.segments.to_string()),
+        ("pages", HumanCount(collection.pages as u64).to_string()),
+    ];
+    for (name, value) in rows {
+        output::line(format_args!("  {name:<16}{value}"))?;
+    }
+    let columns = ["layer", "nodes", "mean degree", "max degree", "reachable"];
+    let [layer, nodes, mean, max, reachable] = columns;
+    output::line(format_args!("  {layer:>5}{nodes:>14}{mean:>14}{max:>12}{reachable:>14}"))?;
+    for (layer, stats) in collection.layers.iter().enumerate() {
+        output::line(format_args!(
+            "  {layer:>5}{:>14}{:>14.1}{:>12}{:>14}",
+            HumanCount(stats.nodes).to_string(),
+            mean_degree(stats),
+            stats.max_degree,
+            HumanCount(stats.reachable).to_string()
+        ))?;
+    }
+    Ok(())
+}
+
+fn to_json(collection: &CollectionStats) -> Value {
+    let parameters = &collection.parameters;
+    json!({
+        "name": collection.name,
+        "vectors": collection.vectors,
+        "dimension": parameters.dimension,
+        "metric": parameters.metric.to_string(),
+        "m": parameters.m,
+        "m0": parameters.m0,
+        "ef_construction": parameters.ef_construction,
+        "seed": parameters.seed,
+        "slots": collection.slots,
+        "dead_slots": collection.dead_slots,
+        "segments": collection.segments,
+        "pages": collection.pages,
+        "pages_loaded": collection.pages_loaded,
+        "resident_bytes": collection.resident_bytes,
+        "layers": collection.layers.iter().map(layer_to_json).collect::<Value>(),
+    })
+}
+
+fn layer_to_json(layer: &LayerStats) -> Value {
+    json!({
+        "nodes": layer.nodes,
+        "edges": layer.edges,
+        "min_degree": layer.min_degree,
+        "mean_degree": mean_degree(layer),
+        "max_degree": layer.max_degree,
+        "max_inbound": layer.max_inbound,
+        "reachable": layer.reachable,
+    })
+}
+
+fn mean_degree(layer: &LayerStats) -> f64 {
+    if layer.nodes == 0 { 0.0 } else { layer.edges as f64 / layer.nodes as f64 }
+}
