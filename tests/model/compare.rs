@@ -1,0 +1,197 @@
+//! Comparing what a store says with the reference.
+
+use std::collections::BTreeSet;
+
+use nestling::{Collection, CollectionMut, Hit, Query, Result};
+
+use super::dice::Dice;
+use super::evidence::{Case, Evidence};
+use super::reference::{Distance, Shelf};
+
+/// A collection, whether in a snapshot or in a write transaction.
+pub trait Readable {
+    const IN_TRANSACTION: bool;
+    fn len(&self) -> u64;
+    fn is_empty(&self) -> bool;
+    fn contains(&self, key: u64) -> Result<bool>;
+    fn get(&self, key: u64) -> Result<Option<Vec<f32>>>;
+    fn keys(&self) -> Result<Vec<u64>>;
+    fn vectors(&self) -> Result<Vec<(u64, Vec<f32>)>>;
+    fn search(&self, vector: &[f32], k: usize) -> Result<Vec<Hit>>;
+    fn query<'a>(&'a self, vector: &'a [f32]) -> Query<'a>;
+    fn query_key(&self, key: u64) -> Query<'_>;
+}
+
+macro_rules! readable {
+    ($collection:ty, in transaction: $in_transaction:literal) => {
+        impl Readable for $collection {
+            const IN_TRANSACTION: bool = $in_transaction;
+            fn len(&self) -> u64 {
+                self.len()
+            }
+            fn is_empty(&self) -> bool {
+                self.is_empty()
+            }
+            fn contains(&self, key: u64) -> Result<bool> {
+                self.contains(key)
+            }
+            fn get(&self, key: u64) -> Result<Option<Vec<f32>>> {
+                Ok(self.get(key)?.map(|vector| vector.into_owned()))
+            }
+            fn keys(&self) -> Result<Vec<u64>> {
+                self.keys()?.collect()
+            }
+            fn vectors(&self) -> Result<Vec<(u64, Vec<f32>)>> {
+                self.iter()?.map(|entry| entry.map(|(key, vector)| (key, vector.into_owned()))).collect()
+            }
+            fn search(&self, vector: &[f32], k: usize) -> Result<Vec<Hit>> {
+                self.search(vector, k)
+            }
+            fn query<'a>(&'a self, vector: &'a [f32]) -> Query<'a> {
+                self.query(vector)
+            }
+            fn query_key(&self, key: u64) -> Query<'_> {
+                self.query_key(key)
+            }
+        }
+    };
+}
+
+readable!(Collection, in transaction: false);
+readable!(CollectionMut<'_>, in transaction: true);
+
+/// Everything the collection holds is everything the shelf holds, bit for bit, in order.
+pub fn content<R: Readable>(collection: &R, shelf: &Shelf, dice: &mut Dice) {
+    let context = || format!("{:?}", shelf.spec);
+    assert_eq!(collection.len(), shelf.vectors.len() as u64, "len of {}", context());
+    assert_eq!(collection.is_empty(), shelf.vectors.is_empty(), "is_empty of {}", context());
+    let keys: Vec<u64> = shelf.vectors.keys().copied().collect();
+    assert_eq!(collection.keys().unwrap(), keys, "keys of {}", context());
+    let found = collection.vectors().unwrap();
+    assert_eq!(found.len(), keys.len(), "iter of {}", context());
+    for ((key, vector), (expected_key, expected)) in found.iter().zip(&shelf.vectors) {
+        assert_eq!(key, expected_key, "iter of {}", context());
+        assert_same_bits(vector, expected, *key, shelf);
+    }
+    for _ in 0..keys.len().min(20) {
+        key(collection, shelf, dice.pick(&keys));
+    }
+    for _ in 0..4 {
+        key(collection, shelf, dice.below(shelf.spec.keys + 2) as u64);
+    }
+    key(collection, shelf, u64::MAX);
+}
+
+/// The collection has the key exactly if the shelf has it, with the same vector.
+pub fn key<R: Readable>(collection: &R, shelf: &Shelf, key: u64) {
+    let expected = shelf.vectors.get(&key);
+    assert_eq!(collection.contains(key).unwrap(), expected.is_some(), "contains({key}) in {:?}", shelf.spec);
+    match (collection.get(key).unwrap(), expected) {
+        (Some(found), Some(expected)) => assert_same_bits(&found, expected, key, shelf),
+        (found, expected) => {
+            assert_eq!(found.is_some(), expected.is_some(), "get({key}) in {:?}", shelf.spec);
+        }
+    }
+}
+
+fn assert_same_bits(found: &[f32], expected: &[f32], key: u64, shelf: &Shelf) {
+    let same = found.iter().map(|x| x.to_bits()).eq(expected.iter().map(|x| x.to_bits()));
+    assert!(same, "the vector of key {key} is {found:?} where {expected:?} was inserted; {:?}", shelf.spec);
+}
+
+/// Searches with seeded queries of all kinds, each in every way there is.
+pub fn searches<R: Readable>(collection: &R, shelf: &Shelf, dice: &mut Dice, evidence: &mut Evidence) {
+    let live = shelf.vectors.len();
+    evidence.saw_if(live >= 300, Case::ThreeHundredVectors);
+    evidence.saw_if(live > 64 && shelf.largest_crowd() >= 200, Case::CrowdOfDuplicates);
+    for _ in 0..dice.within(1..=3) {
+        let k = dice.pick(&[0, 1, 2, 10, 10, 10, live / 2, live, live + 7, usize::MAX]);
+        let stored = shelf.any_key(dice).filter(|_| dice.percent(50));
+        if let Some(key) = stored {
+            let vector = &shelf.vectors[&key];
+            let by_key = collection.query_key(key).k(k).exact().run().unwrap();
+            nearest(&by_key, shelf, vector, k);
+            search(collection, shelf, vector, k, evidence);
+        } else {
+            let key = dice.below(shelf.spec.keys) as u64;
+            search(collection, shelf, &shelf.spec.vector(key, dice), k, evidence);
+        }
+    }
+}
+
+fn search<R: Readable>(collection: &R, shelf: &Shelf, query: &[f32], k: usize, evidence: &mut Evidence) {
+    let live = shelf.vectors.len();
+    let exact = collection.query(query).k(k).exact().run().unwrap();
+    nearest(&exact, shelf, query, k);
+
+    // A search that may keep everything finds everything, and so gives the exact answer to the bit.
+    let exhaustive = collection.query(query).k(k).ef(live).run().unwrap();
+    assert_eq!(exhaustive[..], exact[..], "ef = {live} differs from exact, k = {k}, {:?}", shelf.spec);
+    let walked = live > 64 && k > 0;
+    if walked {
+        let expanded = exhaustive.statistics().expanded;
+        assert!(
+            expanded >= live as u64,
+            "a walk with ef = {live} expanded {expanded} nodes; {:?}",
+            shelf.spec
+        );
+        evidence.saw(Case::ExhaustiveGraphSearch);
+        evidence.saw_if(R::IN_TRANSACTION, Case::GraphSearchInTransaction);
+    }
+
+    // Narrower ones may miss some of the nearest, but not come back with less than k, nor with a wrong distance.
+    let default = collection.search(query, k).unwrap();
+    answer(&default, shelf, query, k);
+    if walked {
+        let right: BTreeSet<u64> = exact.iter().map(|hit| hit.key).collect();
+        evidence.approximate_hits += default.len() as u64;
+        evidence.approximate_hits_right +=
+            default.iter().filter(|hit| right.contains(&hit.key)).count() as u64;
+    }
+    let narrow = collection.query(query).k(k).ef(1).run().unwrap();
+    answer(&narrow, shelf, query, k);
+    evidence.saw_if(walked, Case::GraphSearch);
+    evidence.saw_if(!walked && k > 0 && live > 0, Case::ScannedSearch);
+}
+
+/// The hits are k different keys with their distances, nearest first, ties in key order.
+fn answer(hits: &[Hit], shelf: &Shelf, query: &[f32], k: usize) {
+    let context = || format!("k = {k}, {} vectors, {:?}", shelf.vectors.len(), shelf.spec);
+    assert_eq!(hits.len(), k.min(shelf.vectors.len()), "number of hits; {}", context());
+    let keys: BTreeSet<u64> = hits.iter().map(|hit| hit.key).collect();
+    assert_eq!(keys.len(), hits.len(), "a key was found twice; {}", context());
+    let ordered = |a: &Hit, b: &Hit| a.distance < b.distance || (a.distance == b.distance && a.key < b.key);
+    assert!(hits.windows(2).all(|pair| ordered(&pair[0], &pair[1])), "the order of {hits:?}; {}", context());
+    for hit in hits {
+        let vector = shelf.vectors.get(&hit.key);
+        let vector = vector.unwrap_or_else(|| panic!("found {hit:?}, which is not there; {}", context()));
+        let Distance { value, tolerance } = Distance::between(shelf.spec.metric, query, vector);
+        let off = (f64::from(hit.distance) - value).abs();
+        assert!(off <= tolerance, "{hit:?}: the distance is {value:e} ± {tolerance:e}; {}", context());
+    }
+}
+
+/// The hits are the k nearest by brute force. Among those whose distances f32 cannot tell apart, any may be taken.
+fn nearest(hits: &[Hit], shelf: &Shelf, query: &[f32], k: usize) {
+    answer(hits, shelf, query, k);
+    let k = hits.len();
+    let found: BTreeSet<u64> = hits.iter().map(|hit| hit.key).collect();
+    let metric = shelf.spec.metric;
+    let distances: Vec<(u64, Distance)> =
+        shelf.vectors.iter().map(|(&key, vector)| (key, Distance::between(metric, query, vector))).collect();
+    let sorted = |bound: fn(&Distance) -> f64| {
+        let mut bounds: Vec<f64> = distances.iter().map(|(_, distance)| bound(distance)).collect();
+        bounds.sort_by(f64::total_cmp);
+        bounds
+    };
+    let lowest = sorted(|d| d.value - d.tolerance);
+    let highest = sorted(|d| d.value + d.tolerance);
+    for (key, d) in &distances {
+        // Whether it is among the k nearest whatever the rounding, or is not.
+        let surely_in = lowest.partition_point(|&low| low <= d.value + d.tolerance) <= k;
+        let surely_out = highest.partition_point(|&high| high < d.value - d.tolerance) >= k;
+        let is_in = found.contains(key);
+        assert!(!surely_in || is_in, "key {key} at {:e} was missed, k = {k}, {:?}", d.value, shelf.spec);
+        assert!(!surely_out || !is_in, "key {key} at {:e} is too far, k = {k}, {:?}", d.value, shelf.spec);
+    }
+}
