@@ -29,9 +29,16 @@ const TEMPORARY_FILE: &str = "store.redb.new";
 ///
 /// Dropping it while transactions live is fine: files and lock stay until the last of them goes. [`close`](Store::close) reports
 /// the errors that dropping cannot.
-#[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Store {
+    /// Path and commit: the graph in memory would fill pages.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let commit = self.shared.current.load().commit;
+        f.debug_struct("Store").field("path", &self.path()).field("commit", &commit).finish()
+    }
 }
 
 impl Store {

@@ -15,9 +15,15 @@ use crate::options::{CollectionDefinition, Parameters};
 /// neither blocks nor is blocked by the writer.
 ///
 /// A snapshot held for long keeps the space of what was deleted since from being used again.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ReadTransaction {
     published: Arc<Published>,
+}
+
+impl std::fmt::Debug for ReadTransaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadTransaction").field("commit", &self.published.commit).finish()
+    }
 }
 
 impl ReadTransaction {
