@@ -15,6 +15,8 @@ pub struct Stats {
     pub commit: u64,
     /// Bytes that the store's files take on disk.
     pub bytes_on_disk: u64,
+    /// Small commits whose rows are in the journal, and not all of them in the tables yet.
+    pub journal_entries: usize,
     /// The collections, in the order of their names.
     pub collections: Vec<CollectionStats>,
 }
@@ -65,18 +67,22 @@ pub struct LayerStats {
 
 impl Stats {
     pub(crate) fn collect(published: &Published) -> Result<Self> {
-        let collections = published.collections.values();
+        // What is stored is read again, without pages in memory: looking must not fill it.
+        let (tables, stored) = published.reread()?;
+        let stats = |stored: &CollectionSnapshot| collection(published, stored);
         Ok(Self {
             commit: published.commit,
             bytes_on_disk: published.engine.directory.bytes_on_disk()?,
-            collections: collections.map(|snapshot| collection(snapshot)).collect::<Result<_>>()?,
+            journal_entries: tables.entries.len(),
+            collections: stored.iter().map(stats).collect::<Result<_>>()?,
         })
     }
 }
 
-fn collection(snapshot: &CollectionSnapshot) -> Result<CollectionStats> {
-    let CollectionSnapshot { state, graph, segments, .. } = snapshot;
+fn collection(published: &Published, stored: &CollectionSnapshot) -> Result<CollectionStats> {
+    let CollectionSnapshot { state, graph, segments, .. } = stored;
     let slots = u64::from(graph.slots());
+    let loaded = || published.collections.get(&state.name).into_iter().flat_map(|c| c.graph.loaded());
     Ok(CollectionStats {
         name: state.name.to_string(),
         parameters: state.parameters,
@@ -85,10 +91,9 @@ fn collection(snapshot: &CollectionSnapshot) -> Result<CollectionStats> {
         dead_slots: slots.saturating_sub(state.live),
         segments: segments.len(),
         pages: graph.pages(),
-        pages_loaded: graph.loaded().count(),
-        resident_bytes: graph.loaded().map(|page| page.resident()).sum(),
-        // Through a copy without pages: looking must not fill the memory.
-        layers: layers(snapshot, &graph.unloaded())?,
+        pages_loaded: loaded().count(),
+        resident_bytes: loaded().map(|page| page.resident()).sum(),
+        layers: layers(stored, graph)?,
     })
 }
 

@@ -16,7 +16,7 @@ use crate::graph::storage::{self, Found, STORE_FORMAT};
 use crate::io::{Counters, Directory, FileBackend, LOCK_FILE, Observer, StoreLock};
 use crate::stats::Stats;
 use crate::transaction::{
-    Engine, Published, ReadTransaction, STORE_FILE, Shared, WriteTransaction, open_database,
+    Engine, Ledger, Published, ReadTransaction, STORE_FILE, Shared, Stored, WriteTransaction, open_database,
 };
 use crate::vectors::{
     Geometry, HEADER_LEN, SegmentAllocator, SegmentSet, VectorAccess, file_name, orphans, sniff_uuid,
@@ -269,6 +269,7 @@ impl Builder {
                 return Err(Error::UnsupportedFormat { path: path(), found, supported: STORE_FORMAT });
             }
         };
+        let stored = Stored::read(&transaction)?;
         let allocator = Arc::new(SegmentAllocator::new(
             directory.clone(),
             state.store,
@@ -276,13 +277,11 @@ impl Builder {
             !self.read_only,
             state.next_segment,
         ));
-        let rows = storage::read_segments(&transaction)?;
-        let stored = storage::read_collections(&transaction)?;
-        check_plausible(directory, stored.values())?;
-        let collections = load_collections(&transaction, &stored, &rows, &allocator)?;
+        let collections = load_collections(directory, &transaction, &stored, &allocator)?;
         if !self.read_only {
-            sweep(directory, &state, &rows)?;
+            sweep(directory, &state, &stored.segments)?;
         }
+        let commit = stored.commit();
         let engine = Arc::new(Engine::new(
             database,
             directory.clone(),
@@ -290,11 +289,10 @@ impl Builder {
             state.store,
             self.read_only,
             allocator,
-            state.commit,
+            Ledger::new(commit, stored.journal()),
             state.next_collection,
         ));
-        let published =
-            Arc::new(Published { collections, transaction, commit: state.commit, engine: engine.clone() });
+        let published = Arc::new(Published { collections, transaction, commit, engine: engine.clone() });
         engine.writer.note(&published);
         Ok(Store { shared: Arc::new(Shared { current: ArcSwap::new(published), engine }) })
     }
@@ -358,6 +356,7 @@ fn create(directory: &Arc<Directory>) -> Result<()> {
         commit: 0,
         next_collection: 0,
         next_segment: 0,
+        applied: 0,
     };
     let mut tx = database.begin_write()?;
     tx.set_quick_repair(true);
@@ -374,20 +373,26 @@ fn create(directory: &Arc<Directory>) -> Result<()> {
 
 /// All collections, with nothing of them loaded.
 fn load_collections(
+    directory: &Arc<Directory>,
     transaction: &Arc<redb::ReadTransaction>,
-    stored: &BTreeMap<String, CollectionRow>,
-    rows: &BTreeMap<u32, SegmentRow>,
+    stored: &Stored,
     allocator: &SegmentAllocator,
 ) -> Result<BTreeMap<Arc<str>, Arc<CollectionSnapshot>>> {
     let mut by_collection: BTreeMap<u32, Vec<(u32, &SegmentRow)>> = BTreeMap::new();
-    for (&segment, row) in rows {
+    for (&segment, row) in &stored.segments {
         by_collection.entry(row.collection).or_default().push((segment, row));
     }
+    let mut replayed = Vec::with_capacity(stored.collections.len());
+    for (name, row) in &stored.collections {
+        replayed.push((name, stored.replay(row)?));
+    }
+    check_plausible(directory, replayed.iter().map(|(_, replayed)| &replayed.row))?;
     let mut collections = BTreeMap::new();
-    for (name, row) in stored {
-        let (state, cursor) = CollectionState::from_row(name, row)?;
+    for (name, replayed) in replayed {
+        let CollectionRow { id, cursor, .. } = replayed.row;
+        let (state, _) = CollectionState::from_row(name, &replayed.row)?;
         let geometry = Geometry::new(state.parameters.dimension);
-        let mut segments = by_collection.remove(&state.id).unwrap_or_default();
+        let mut segments = by_collection.remove(&id).unwrap_or_default();
         segments.sort_by_key(|(_, row)| row.ordinal);
         let mut handles = Vec::with_capacity(segments.len());
         for (ordinal, (segment, row)) in segments.into_iter().enumerate() {
@@ -403,7 +408,7 @@ fn load_collections(
                     ),
                 ));
             }
-            handles.push(allocator.existing(state.id, segment, ordinal, geometry));
+            handles.push(allocator.existing(id, segment, ordinal, geometry));
         }
         if cursor > 0 && geometry.locate(cursor - 1).0 >= handles.len() {
             return Err(Error::corrupted(
@@ -412,7 +417,7 @@ fn load_collections(
             ));
         }
         let segments = SegmentSet::new(geometry, handles);
-        let snapshot = CollectionSnapshot::unloaded(state, cursor, segments, transaction.clone());
+        let snapshot = CollectionSnapshot::stored(name, replayed, segments, transaction.clone())?;
         collections.insert(name.as_str().into(), Arc::new(snapshot));
     }
     Ok(collections)

@@ -6,6 +6,7 @@ use redb::ReadTransaction;
 
 use super::view::View;
 use crate::error::Result;
+use crate::graph::journal::{Overlay, Pending, Replayed};
 use crate::graph::rows::{CollectionRow, Kind, Place};
 use crate::graph::storage::CollectionReader;
 use crate::graph::{GraphSnapshot, PageSource};
@@ -22,11 +23,13 @@ pub(crate) struct CollectionState {
     pub(crate) live: u64,
     pub(crate) next_stamp: u64,
     pub(crate) anchors: Option<Anchors>,
+    /// The tables have all rows as of this commit.
+    pub(crate) folded: u64,
 }
 
 impl CollectionState {
     pub(crate) fn new(name: &str, id: u32, parameters: Parameters) -> Self {
-        Self { name: name.into(), id, parameters, live: 0, next_stamp: 0, anchors: None }
+        Self { name: name.into(), id, parameters, live: 0, next_stamp: 0, anchors: None, folded: 0 }
     }
 
     /// What a row says, and the number of slots in use.
@@ -49,8 +52,8 @@ impl CollectionState {
         if anchors.is_some_and(|anchors| anchors.level > MAX_LEVEL) {
             return Err(corrupted("an entry point above the highest level".to_owned()));
         }
-        let (id, live, next_stamp) = (row.id, row.live, row.next_stamp);
-        Ok((Self { name: name.into(), id, parameters, live, next_stamp, anchors }, row.cursor))
+        let CollectionRow { id, live, next_stamp, folded, .. } = *row;
+        Ok((Self { name: name.into(), id, parameters, live, next_stamp, anchors, folded }, row.cursor))
     }
 
     pub(crate) fn to_row(&self, cursor: Slot) -> CollectionRow {
@@ -66,14 +69,23 @@ impl CollectionState {
             live: self.live,
             cursor,
             next_stamp: self.next_stamp,
+            folded: self.folded,
             anchors: self.anchors.map(|anchors| (anchors.entry, anchors.level, anchors.root)),
         }
     }
 
-    /// A reader of the collection's tables as of `transaction`.
-    pub(crate) fn reader(&self, cursor: Slot, transaction: Arc<ReadTransaction>) -> Arc<CollectionReader> {
+    /// A reader of the collection's rows as of `transaction`.
+    fn reader(
+        &self,
+        cursor: Slot,
+        transaction: Arc<ReadTransaction>,
+        overlay: Arc<Overlay>,
+        pending: Arc<Pending>,
+    ) -> Arc<CollectionReader> {
         let capacity = self.parameters.capacity();
-        Arc::new(CollectionReader::new(self.id, capacity, MAX_LEVEL, cursor, transaction))
+        let reader =
+            CollectionReader::new(self.id, capacity, MAX_LEVEL, cursor, transaction, overlay, pending);
+        Arc::new(reader)
     }
 }
 
@@ -87,22 +99,26 @@ pub(crate) struct CollectionSnapshot {
 }
 
 impl CollectionSnapshot {
-    /// A collection with nothing loaded yet.
-    pub(crate) fn unloaded(
-        state: CollectionState,
-        cursor: Slot,
+    /// A collection as the tables and the journal have it, with nothing loaded yet.
+    pub(crate) fn stored(
+        name: &str,
+        replayed: Replayed,
         segments: SegmentSet,
         transaction: Arc<ReadTransaction>,
-    ) -> Self {
-        let reader = state.reader(cursor, transaction);
+    ) -> Result<Self> {
+        let (state, cursor) = CollectionState::from_row(name, &replayed.row)?;
+        let reader =
+            state.reader(cursor, transaction, Arc::new(replayed.overlay), Arc::new(replayed.pending));
         let source: Arc<dyn PageSource> = reader.clone();
         let graph = GraphSnapshot::new(state.parameters.capacity(), cursor, source);
-        Self { state, graph, segments, reader }
+        Ok(Self { state, graph, segments, reader })
     }
 
     /// The same collection, with what is not loaded yet to be read from `transaction`.
-    pub(crate) fn rebased(&self, transaction: Arc<ReadTransaction>) -> Self {
-        Self::assemble(self.state.clone(), self.graph.clone(), self.segments.clone(), transaction)
+    pub(crate) fn rebased(&self, transaction: Arc<ReadTransaction>, pending: Arc<Pending>) -> Self {
+        let (graph, segments) = (self.graph.clone(), self.segments.clone());
+        let overlay = self.reader.overlay().clone();
+        Self::assemble(self.state.clone(), graph, segments, transaction, overlay, pending)
     }
 
     /// A collection whose graph may have pages in memory already.
@@ -111,8 +127,10 @@ impl CollectionSnapshot {
         graph: GraphSnapshot,
         segments: SegmentSet,
         transaction: Arc<ReadTransaction>,
+        overlay: Arc<Overlay>,
+        pending: Arc<Pending>,
     ) -> Self {
-        let reader = state.reader(graph.slots(), transaction);
+        let reader = state.reader(graph.slots(), transaction, overlay, pending);
         let graph = graph.with_source(reader.clone());
         Self { state, graph, segments, reader }
     }

@@ -8,7 +8,7 @@ use super::state::CollectionState;
 use crate::distance::Kernel;
 use crate::error::{Error, Result};
 use crate::graph::GraphSnapshot;
-use crate::graph::storage::CollectionReader;
+use crate::graph::storage::{CollectionReader, merge_keys};
 use crate::vectors::{SegmentSet, Slot};
 
 /// Everything that reading takes.
@@ -54,39 +54,12 @@ impl<'a> View<'a> {
 
     /// Keys in ascending order with their slots: the snapshot's, with the transaction's own changes merged in.
     pub(crate) fn keys(&self) -> Result<impl Iterator<Item = Result<(u64, Slot)>> + 'a> {
-        let mut stored = match self.reader {
-            Some(reader) => Some(reader.keys(0)?.peekable()),
+        static NONE: BTreeMap<u64, Option<Slot>> = BTreeMap::new();
+        let stored = match self.reader {
+            Some(reader) => Some(reader.keys()?),
             None => None,
         };
-        let mut pending = self.pending.into_iter().flatten().peekable();
-        Ok(std::iter::from_fn(move || {
-            loop {
-                let next_stored = stored.as_mut().and_then(|stored| match stored.peek() {
-                    Some(Ok((key, _))) => Some(Ok(*key)),
-                    Some(Err(_)) => Some(Err(())),
-                    None => None,
-                });
-                let next_pending = pending.peek().map(|(key, _)| **key);
-                match (next_stored, next_pending) {
-                    (Some(Err(())), _) => return stored.as_mut().and_then(Iterator::next),
-                    (Some(Ok(key)), Some(changed)) if changed <= key => {
-                        if changed == key {
-                            stored.as_mut().and_then(Iterator::next);
-                        }
-                        if let Some((&key, &Some(slot))) = pending.next() {
-                            return Some(Ok((key, slot)));
-                        }
-                    }
-                    (Some(Ok(_)), _) => return stored.as_mut().and_then(Iterator::next),
-                    (None, Some(_)) => {
-                        if let Some((&key, &Some(slot))) = pending.next() {
-                            return Some(Ok((key, slot)));
-                        }
-                    }
-                    (None, None) => return None,
-                }
-            }
-        }))
+        Ok(merge_keys(stored.into_iter().flatten(), self.pending.unwrap_or(&NONE)))
     }
 
     /// Keys in ascending order with their vectors.

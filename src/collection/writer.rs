@@ -10,6 +10,7 @@ use super::state::{CollectionSnapshot, CollectionState};
 use super::view::View;
 use crate::distance::{InstructionSet, dispatch};
 use crate::error::{Error, Result};
+use crate::graph::journal::Pending;
 use crate::graph::rows::NodeRecord;
 use crate::graph::storage::{CollectionChanges, CollectionReader, FreeKey};
 use crate::graph::{GraphEditor, GraphSnapshot, PageSource};
@@ -283,6 +284,11 @@ impl CollectionWriter {
         })
     }
 
+    /// True for a collection that the transaction created.
+    pub(crate) fn is_new(&self) -> bool {
+        self.reader.is_none()
+    }
+
     /// What the commit with this number has to write.
     pub(crate) fn changes(&self, commit: u64) -> CollectionChanges<'_> {
         CollectionChanges {
@@ -311,8 +317,14 @@ impl CollectionWriter {
     }
 
     /// The collection as this transaction leaves it.
-    pub(crate) fn into_snapshot(self, transaction: Arc<redb::ReadTransaction>) -> CollectionSnapshot {
-        CollectionSnapshot::assemble(self.state, self.editor.into_graph(), self.segments, transaction)
+    pub(crate) fn into_snapshot(
+        self,
+        transaction: Arc<redb::ReadTransaction>,
+        pending: Arc<Pending>,
+    ) -> CollectionSnapshot {
+        let overlay = self.reader.map(|reader| reader.overlay().clone()).unwrap_or_default();
+        let graph = self.editor.into_graph();
+        CollectionSnapshot::assemble(self.state, graph, self.segments, transaction, overlay, pending)
     }
 }
 

@@ -5,6 +5,7 @@
 //! copy shares all untouched pages with the original. [`GraphEditor`] is such a copy that notes what it changed.
 
 mod editor;
+pub(crate) mod journal;
 mod page;
 pub(crate) mod rows;
 mod snapshot;

@@ -16,9 +16,11 @@
 //!
 //! ```text
 //! state        0 u32 format version · 4 [u8; 16] store UUID · 20 u64 commit · 28 u32 next collection · 32 u32 next segment
+//!              · 36 u64 applied: nodes, keys and free lists have all of the journal's entries up to this commit
 //! collection   0 u32 id · 4 u32 dimension · 8 u8 metric · 9 u8 element type (0 = f32) · 10 u8 code kind (1 = 7-bit MinMax)
 //!              · 11 u16 m · 13 u16 m0 · 15 u32 ef_construction · 19 u64 seed · 27 u64 live · 35 u32 cursor · 39 u64 next stamp
 //!              · 47 u32 entry point (2³² − 1: empty) · 51 u8 its level · 52 u32 root
+//!              · 56 u64 folded: all of its rows have all of the journal's entries up to this commit
 //! segment      0 u32 collection · 4 u32 ordinal · 8 u32 base slot · 12 u32 capacity
 //! ```
 
@@ -41,6 +43,7 @@ pub(crate) enum Kind {
     State = 5,
     Collection = 6,
     Segment = 7,
+    Journal = 8,
 }
 
 /// Where a row belongs: what its checksum covers besides its content, and what an error names.
@@ -64,14 +67,14 @@ impl Place<'_> {
     }
 
     /// Appends the checksum.
-    fn seal(&self, mut content: Vec<u8>) -> Vec<u8> {
+    pub(super) fn seal(&self, mut content: Vec<u8>) -> Vec<u8> {
         let crc = self.checksum(&content);
         content.extend_from_slice(&crc);
         content
     }
 
     /// The content of a row whose checksum matches.
-    fn unseal<'a>(&self, row: &'a [u8]) -> Result<&'a [u8]> {
+    pub(super) fn unseal<'a>(&self, row: &'a [u8]) -> Result<&'a [u8]> {
         let content = row.len().checked_sub(CRC).map(|len| row.split_at(len));
         match content {
             Some((content, crc)) if self.checksum(content) == crc => Ok(content),
@@ -123,7 +126,7 @@ fixed_width! {
         slot: u32,
     }
     /// The store's one row about itself.
-    pub(crate) struct StateRow / ArchivedStateRow: 36 {
+    pub(crate) struct StateRow / ArchivedStateRow: 44 {
         #[rkyv(with = LittleEndian)]
         version: u32,
         store: [u8; 16],
@@ -133,8 +136,10 @@ fixed_width! {
         next_collection: u32,
         #[rkyv(with = LittleEndian)]
         next_segment: u32,
+        #[rkyv(with = LittleEndian)]
+        applied: u64,
     }
-    struct CollectionFields / ArchivedCollectionFields: 56 {
+    struct CollectionFields / ArchivedCollectionFields: 64 {
         #[rkyv(with = LittleEndian)]
         id: u32,
         #[rkyv(with = LittleEndian)]
@@ -161,6 +166,8 @@ fixed_width! {
         level: u8,
         #[rkyv(with = LittleEndian)]
         root: u32,
+        #[rkyv(with = LittleEndian)]
+        folded: u64,
     }
     /// A segment file and the slots that it holds.
     pub(crate) struct SegmentRow / ArchivedSegmentRow: 16 {
@@ -182,12 +189,23 @@ impl NodeRecord {
         SlotIdentity { key, stamp, code_crc, vector_crc }
     }
 
+    /// Bytes of the content.
+    pub(super) const LEN: usize = size_of::<ArchivedNodeRecord>();
+
+    pub(super) fn content(&self) -> Vec<u8> {
+        archive(self)
+    }
+
     pub(crate) fn encode(&self, place: &Place<'_>) -> Vec<u8> {
-        place.seal(archive(self))
+        place.seal(self.content())
     }
 
     pub(crate) fn decode(place: &Place<'_>, row: &[u8], max_level: u8) -> Result<Self> {
-        let fields = access::<Self>(place, place.unseal(row)?)?;
+        Self::from_content(place, place.unseal(row)?, max_level)
+    }
+
+    pub(super) fn from_content(place: &Place<'_>, content: &[u8], max_level: u8) -> Result<Self> {
+        let fields = access::<Self>(place, content)?;
         if fields.level > max_level {
             return Err(
                 place.corrupted(format!("level {} where at most {max_level} is possible", fields.level))
@@ -217,6 +235,10 @@ pub(crate) struct LinkRow {
 
 impl LinkRow {
     pub(crate) fn encode(&self, place: &Place<'_>) -> Vec<u8> {
+        place.seal(self.content())
+    }
+
+    pub(super) fn content(&self) -> Vec<u8> {
         let mut content = archive(&LinkHead {
             neighbors: self.neighbors.len() as u16,
             inbound: self.inbound.len() as u16,
@@ -228,7 +250,7 @@ impl LinkRow {
         for slot in self.neighbors.iter().chain(&self.inbound) {
             content.extend_from_slice(&slot.to_le_bytes());
         }
-        place.seal(content)
+        content
     }
 
     /// Checks what can be checked without other rows: counts within the capacity, slots below `slots`.
@@ -239,7 +261,16 @@ impl LinkRow {
         capacity: Capacity,
         slots: Slot,
     ) -> Result<Self> {
-        let content = place.unseal(row)?;
+        Self::from_content(place, place.unseal(row)?, layer, capacity, slots)
+    }
+
+    pub(super) fn from_content(
+        place: &Place<'_>,
+        content: &[u8],
+        layer: u8,
+        capacity: Capacity,
+        slots: Slot,
+    ) -> Result<Self> {
         let Some((head, list)) = content.split_at_checked(size_of::<ArchivedLinkHead>()) else {
             return Err(place.corrupted(format!("{} bytes are too few for a link row", content.len())));
         };
@@ -304,6 +335,7 @@ impl StateRow {
             commit: u64::from_le_bytes(fields.commit),
             next_collection: u32::from_le_bytes(fields.next_collection),
             next_segment: u32::from_le_bytes(fields.next_segment),
+            applied: u64::from_le_bytes(fields.applied),
         })
     }
 
@@ -326,14 +358,23 @@ pub(crate) struct CollectionRow {
     pub(crate) live: u64,
     pub(crate) cursor: Slot,
     pub(crate) next_stamp: u64,
+    /// All rows are in the tables as of this commit; entries of the journal up to it are not for this collection.
+    pub(crate) folded: u64,
     /// Entry point, its level, and the root; `None` in an empty collection.
     pub(crate) anchors: Option<(Slot, u8, Slot)>,
 }
 
 impl CollectionRow {
+    /// Bytes of the content.
+    pub(super) const LEN: usize = size_of::<ArchivedCollectionFields>();
+
     pub(crate) fn encode(&self, place: &Place<'_>) -> Vec<u8> {
+        place.seal(self.content())
+    }
+
+    pub(super) fn content(&self) -> Vec<u8> {
         let (entry, level, root) = self.anchors.unwrap_or((NO_SLOT, 0, NO_SLOT));
-        place.seal(archive(&CollectionFields {
+        archive(&CollectionFields {
             id: self.id,
             dimension: self.dimension,
             metric: self.metric,
@@ -349,11 +390,16 @@ impl CollectionRow {
             entry,
             level,
             root,
-        }))
+            folded: self.folded,
+        })
     }
 
     pub(crate) fn decode(place: &Place<'_>, row: &[u8]) -> Result<Self> {
-        let fields = access::<CollectionFields>(place, place.unseal(row)?)?;
+        Self::from_content(place, place.unseal(row)?)
+    }
+
+    pub(super) fn from_content(place: &Place<'_>, content: &[u8]) -> Result<Self> {
+        let fields = access::<CollectionFields>(place, content)?;
         if fields.element != 0 || fields.code != 1 {
             return Err(place.corrupted(format!(
                 "element type {} and code kind {}, which this version does not know",
@@ -379,6 +425,7 @@ impl CollectionRow {
             live,
             cursor,
             next_stamp: u64::from_le_bytes(fields.next_stamp),
+            folded: u64::from_le_bytes(fields.folded),
             anchors: (!empty).then_some((entry, fields.level, root)),
         })
     }
@@ -451,11 +498,19 @@ mod tests {
             live: 4,
             cursor: 8,
             next_stamp: 77,
+            folded: 5,
             anchors: Some((1, 2, 3)),
         };
         assert_eq!(CollectionRow::decode(&at, &row.encode(&at)).unwrap(), row);
         let at = place(Kind::State);
-        let row = StateRow { version: 1, store: [8; 16], commit: 5, next_collection: 2, next_segment: 3 };
+        let row = StateRow {
+            version: 1,
+            store: [8; 16],
+            commit: 5,
+            next_collection: 2,
+            next_segment: 3,
+            applied: 4,
+        };
         assert_eq!(StateRow::decode(&at, &row.encode(&at)).unwrap(), row);
         let at = place(Kind::Segment);
         let row = SegmentRow { collection: 1, ordinal: 2, base: 3, capacity: 4 };

@@ -109,11 +109,6 @@ impl GraphSnapshot {
         self.chunks.iter().flat_map(|chunk| chunk.cells.iter()).filter_map(|cell| cell.get().map(|p| &**p))
     }
 
-    /// Forgets all pages, so that the next uses read the rows again.
-    pub(crate) fn unloaded(&self) -> Self {
-        Self::new(self.capacity, self.slots, self.source.clone())
-    }
-
     /// The page, in a copy of its own. Other snapshots keep theirs.
     pub(super) fn page_mut(&mut self, number: usize) -> Result<&mut Page> {
         self.page(number)?;

@@ -1,6 +1,6 @@
 //! The tables in redb: every row that the store reads or writes passes through here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use redb::{
@@ -8,6 +8,7 @@ use redb::{
 };
 
 use super::editor::Changes;
+use super::journal::{self, CollectionEntry, Overlay, Pending};
 use super::page::{PAGE_SLOTS, Page};
 use super::rows::{
     CollectionRow, Kind, LinkRow, NodeRecord, Place, SegmentRow, StateRow, decode_empty, decode_slot,
@@ -57,6 +58,7 @@ impl<const KIND: u8> redb::Value for Row<KIND> {
             FREE => "nestling::Free.1",
             STATE => "nestling::State.1",
             COLLECTION => "nestling::Collection.1",
+            JOURNAL => "nestling::Journal.1",
             _ => "nestling::Segment.1",
         })
     }
@@ -69,11 +71,13 @@ const FREE: u8 = Kind::Free as u8;
 const STATE: u8 = Kind::State as u8;
 const COLLECTION: u8 = Kind::Collection as u8;
 const SEGMENT: u8 = Kind::Segment as u8;
+const JOURNAL: u8 = Kind::Journal as u8;
 
 /// The state row's version is checked before any other row is read, so this table's name and type never change.
 const STATE_TABLE: TableDefinition<u32, &[u8]> = TableDefinition::new("nestling/state");
 const COLLECTION_TABLE: TableDefinition<&str, Row<COLLECTION>> = TableDefinition::new("nestling/collections");
 const SEGMENT_TABLE: TableDefinition<u32, Row<SEGMENT>> = TableDefinition::new("nestling/segments");
+const JOURNAL_TABLE: TableDefinition<u64, Row<JOURNAL>> = TableDefinition::new("nestling/journal");
 
 const STATE_PLACE: Place<'static> = Place { kind: Kind::State, collection: 0, key: &[] };
 
@@ -132,68 +136,155 @@ pub(crate) struct CollectionChanges<'a> {
     pub(crate) commit: u64,
 }
 
-/// Writes a collection's changed rows, in key order.
+/// Writes a collection's changed rows into the tables, in key order.
 pub(crate) fn write_collection(
     tx: &WriteTransaction,
     name: &str,
     changes: &CollectionChanges<'_>,
 ) -> Result<()> {
-    let collection = changes.row.id;
-    let names = TableNames::new(collection);
+    let tables = Writer { tx, collection: changes.row.id, names: TableNames::new(changes.row.id) };
+    tables.nodes(changes.graph, changes.changes.nodes.iter().copied())?;
+    tables.links(changes.graph, changes.changes.links.iter().copied())?;
+    tables.keys(changes.keys)?;
+    let freed = changes.freed.iter().map(|&slot| (changes.commit, slot));
+    tables.free(changes.taken.iter().copied(), freed)?;
+    write_collection_row(tx, name, &changes.row)
+}
 
-    let mut nodes = tx.open_table(names.nodes())?;
-    for &slot in &changes.changes.nodes {
-        match changes.graph.page_of(slot)?.node(slot as usize % PAGE_SLOTS) {
-            Some(node) => {
-                let row =
-                    node.record.encode(&Place { kind: Kind::Node, collection, key: &slot.to_le_bytes() });
-                nodes.insert(slot, row.as_slice())?;
-            }
-            None => drop(nodes.remove(slot)?),
-        }
-    }
+/// Writes what the journal has ahead of a collection's tables, but for links, and the collection's row.
+pub(crate) fn write_pending(
+    tx: &WriteTransaction,
+    name: &str,
+    row: &CollectionRow,
+    graph: &GraphSnapshot,
+    pending: &Pending,
+) -> Result<()> {
+    let tables = Writer { tx, collection: row.id, names: TableNames::new(row.id) };
+    tables.nodes(graph, pending.nodes.iter().copied())?;
+    tables.keys(&pending.keys)?;
+    tables.free(pending.taken.iter().copied(), pending.freed.iter().copied())?;
+    write_collection_row(tx, name, row)
+}
 
-    let mut links = tx.open_table(names.links())?;
-    for &(slot, layer) in &changes.changes.links {
-        let key = link_key(slot, layer);
-        match changes.graph.page_of(slot)?.row(slot as usize % PAGE_SLOTS, layer) {
-            Some(row) => {
-                let row = row.encode(&Place { kind: Kind::Link, collection, key: &key.to_le_bytes() });
-                links.insert(key, row.as_slice())?;
-            }
-            None => drop(links.remove(key)?),
-        }
-    }
+/// Writes some of a collection's link rows as they are in `graph`.
+pub(crate) fn write_links(
+    tx: &WriteTransaction,
+    collection: u32,
+    graph: &GraphSnapshot,
+    links: impl Iterator<Item = (Slot, u8)>,
+) -> Result<()> {
+    Writer { tx, collection, names: TableNames::new(collection) }.links(graph, links)
+}
 
-    let mut keys = tx.open_table(names.keys())?;
-    for (&key, slot) in changes.keys {
-        match slot {
-            Some(slot) => {
-                keys.insert(
-                    key,
-                    encode_slot(*slot, &Place { kind: Kind::Key, collection, key: &key.to_le_bytes() })
-                        .as_slice(),
-                )?;
-            }
-            None => drop(keys.remove(key)?),
-        }
-    }
-
-    let mut free = tx.open_table(names.free())?;
-    for key in changes.taken {
-        free.remove(key)?;
-    }
-    for &slot in changes.freed {
-        let key = (changes.commit, slot);
-        free.insert(
-            key,
-            encode_empty(&Place { kind: Kind::Free, collection, key: &free_key_bytes(key) }).as_slice(),
-        )?;
-    }
-
-    let row = changes.row.encode(&Place { kind: Kind::Collection, collection: 0, key: name.as_bytes() });
+fn write_collection_row(tx: &WriteTransaction, name: &str, row: &CollectionRow) -> Result<()> {
+    let row = row.encode(&Place { kind: Kind::Collection, collection: 0, key: name.as_bytes() });
     tx.open_table(COLLECTION_TABLE)?.insert(name, row.as_slice())?;
     Ok(())
+}
+
+/// One collection's tables in a write transaction. Rows are written in the order given, which is key order.
+struct Writer<'a> {
+    tx: &'a WriteTransaction,
+    collection: u32,
+    names: TableNames,
+}
+
+impl Writer<'_> {
+    fn place<'k>(&self, kind: Kind, key: &'k [u8]) -> Place<'k> {
+        Place { kind, collection: self.collection, key }
+    }
+
+    fn nodes(&self, graph: &GraphSnapshot, slots: impl Iterator<Item = Slot>) -> Result<()> {
+        let mut table = self.tx.open_table(self.names.nodes())?;
+        for slot in slots {
+            match graph.page_of(slot)?.node(slot as usize % PAGE_SLOTS) {
+                Some(node) => {
+                    let row = node.record.encode(&self.place(Kind::Node, &slot.to_le_bytes()));
+                    table.insert(slot, row.as_slice())?;
+                }
+                None => drop(table.remove(slot)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn links(&self, graph: &GraphSnapshot, links: impl Iterator<Item = (Slot, u8)>) -> Result<()> {
+        let mut table = self.tx.open_table(self.names.links())?;
+        for (slot, layer) in links {
+            let key = link_key(slot, layer);
+            match graph.page_of(slot)?.row(slot as usize % PAGE_SLOTS, layer) {
+                Some(row) => {
+                    let row = row.encode(&self.place(Kind::Link, &key.to_le_bytes()));
+                    table.insert(key, row.as_slice())?;
+                }
+                None => drop(table.remove(key)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn keys(&self, keys: &BTreeMap<u64, Option<Slot>>) -> Result<()> {
+        let mut table = self.tx.open_table(self.names.keys())?;
+        for (&key, slot) in keys {
+            match slot {
+                Some(slot) => {
+                    let row = encode_slot(*slot, &self.place(Kind::Key, &key.to_le_bytes()));
+                    table.insert(key, row.as_slice())?;
+                }
+                None => drop(table.remove(key)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn free(&self, taken: impl Iterator<Item = FreeKey>, freed: impl Iterator<Item = FreeKey>) -> Result<()> {
+        let mut table = self.tx.open_table(self.names.free())?;
+        for key in taken {
+            table.remove(key)?;
+        }
+        for key in freed {
+            let row = encode_empty(&self.place(Kind::Free, &free_key_bytes(key)));
+            table.insert(key, row.as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what a commit did to collections as one entry of the journal.
+pub(crate) fn write_entry(
+    tx: &WriteTransaction,
+    commit: u64,
+    changes: &[CollectionChanges<'_>],
+) -> Result<()> {
+    let row = journal_place(&commit.to_le_bytes()).seal(journal::encode(changes)?);
+    tx.open_table(JOURNAL_TABLE)?.insert(commit, row.as_slice())?;
+    Ok(())
+}
+
+/// Removes entries that the tables have caught up with.
+pub(crate) fn remove_entries(tx: &WriteTransaction, commits: impl Iterator<Item = u64>) -> Result<()> {
+    let mut table = tx.open_table(JOURNAL_TABLE)?;
+    for commit in commits {
+        table.remove(commit)?;
+    }
+    Ok(())
+}
+
+/// The journal, in the order of commits.
+pub(crate) fn read_entries(tx: &ReadTransaction, max_level: u8) -> Result<Vec<(u64, Vec<CollectionEntry>)>> {
+    let table = tx.open_table(JOURNAL_TABLE)?;
+    let mut entries = Vec::new();
+    for entry in ReadableTable::iter(&table)? {
+        let (commit, row) = entry?;
+        let key = commit.value().to_le_bytes();
+        let place = journal_place(&key);
+        entries.push((commit.value(), journal::decode(&place, place.unseal(row.value())?, max_level)?));
+    }
+    Ok(entries)
+}
+
+pub(crate) fn journal_place(key: &[u8]) -> Place<'_> {
+    Place { kind: Kind::Journal, collection: 0, key }
 }
 
 /// Removes a collection: its row, its segments' rows and its tables.
@@ -232,6 +323,7 @@ pub(crate) fn write_state(tx: &WriteTransaction, state: &StateRow) -> Result<()>
 pub(crate) fn write_new_store(tx: &WriteTransaction, state: &StateRow) -> Result<()> {
     tx.open_table(COLLECTION_TABLE)?;
     tx.open_table(SEGMENT_TABLE)?;
+    tx.open_table(JOURNAL_TABLE)?;
     write_state(tx, state)
 }
 
@@ -295,7 +387,7 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with(RESERVED_PREFIX)
 }
 
-/// The tables of one collection in one redb snapshot, opened when first needed.
+/// The rows of one collection in one snapshot: the tables, opened when first needed, under what the journal has ahead of them.
 #[derive(Debug)]
 pub(crate) struct CollectionReader {
     collection: u32,
@@ -303,6 +395,10 @@ pub(crate) struct CollectionReader {
     max_level: u8,
     slots: Slot,
     transaction: Arc<ReadTransaction>,
+    /// What the journal had ahead of the tables when the store was opened. Pages changed since then are in memory.
+    overlay: Arc<Overlay>,
+    /// What it has ahead of them in this snapshot.
+    pending: Arc<Pending>,
     tables: OnceLock<Tables>,
 }
 
@@ -326,8 +422,19 @@ impl CollectionReader {
         max_level: u8,
         slots: Slot,
         transaction: Arc<ReadTransaction>,
+        overlay: Arc<Overlay>,
+        pending: Arc<Pending>,
     ) -> Self {
-        Self { collection, capacity, max_level, slots, transaction, tables: OnceLock::new() }
+        let tables = OnceLock::new();
+        Self { collection, capacity, max_level, slots, transaction, overlay, pending, tables }
+    }
+
+    pub(crate) fn overlay(&self) -> &Arc<Overlay> {
+        &self.overlay
+    }
+
+    pub(crate) fn pending(&self) -> &Arc<Pending> {
+        &self.pending
     }
 
     fn tables(&self) -> Result<&Tables> {
@@ -356,19 +463,22 @@ impl CollectionReader {
 
     /// The slot of a key.
     pub(crate) fn slot_of(&self, key: u64) -> Result<Option<Slot>> {
+        if let Some(&slot) = self.pending.keys.get(&key) {
+            return Ok(slot);
+        }
         match ReadableTable::get(&self.tables()?.keys, key)? {
             Some(row) => self.decode_key(key, row.value()).map(Some),
             None => Ok(None),
         }
     }
 
-    /// All keys of at least `from` with their slots, in order.
-    pub(crate) fn keys(&self, from: u64) -> Result<impl Iterator<Item = Result<(u64, Slot)>> + '_> {
-        let range = ReadableTable::range(&self.tables()?.keys, from..)?;
-        Ok(range.map(move |entry| {
+    /// All keys with their slots, in order.
+    pub(crate) fn keys(&self) -> Result<impl Iterator<Item = Result<(u64, Slot)>> + '_> {
+        let stored = ReadableTable::iter(&self.tables()?.keys)?.map(move |entry| {
             let (key, row) = entry?;
             Ok((key.value(), self.decode_key(key.value(), row.value())?))
-        }))
+        });
+        Ok(merge_keys(stored, &self.pending.keys))
     }
 
     fn decode_key(&self, key: u64, row: &[u8]) -> Result<Slot> {
@@ -383,8 +493,8 @@ impl CollectionReader {
             return Ok(Vec::new());
         }
         let range = (after.map_or(Unbounded, Excluded), Included(end));
-        let mut found = Vec::new();
-        for entry in ReadableTable::range(&self.tables()?.free, range)?.take(limit) {
+        let mut found = BTreeSet::new();
+        for entry in ReadableTable::range(&self.tables()?.free, range)? {
             let (key, row) = entry?;
             let key = key.value();
             let bytes = free_key_bytes(key);
@@ -395,17 +505,46 @@ impl CollectionReader {
                     place.corrupted(format!("slot {}, where the collection has {}", key.1, self.slots))
                 );
             }
-            found.push(key);
+            if !self.pending.taken.contains(&key) {
+                found.insert(key);
+            }
+            if found.len() == limit {
+                break;
+            }
         }
-        Ok(found)
+        found.extend(self.pending.freed.range(range));
+        Ok(found.into_iter().take(limit).collect())
     }
+}
 
-    /// Rows in the collection's tables: nodes, keys, links, free slots.
-    pub(crate) fn row_counts(&self) -> Result<[u64; 4]> {
-        use redb::ReadableTableMetadata;
-        let tables = self.tables()?;
-        Ok([tables.nodes.len()?, tables.keys.len()?, tables.links.len()?, tables.free.len()?])
-    }
+/// Stored keys in order, with changes, which may take keys away, merged in.
+pub(crate) fn merge_keys<'a>(
+    stored: impl Iterator<Item = Result<(u64, Slot)>> + 'a,
+    changes: &'a BTreeMap<u64, Option<Slot>>,
+) -> impl Iterator<Item = Result<(u64, Slot)>> + 'a {
+    let mut stored = stored.peekable();
+    let mut changes = changes.iter().peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let change_is_next = match (stored.peek(), changes.peek()) {
+                (_, None) | (Some(Err(_)), _) => false,
+                (None, Some(_)) => true,
+                (Some(Ok((key, _))), Some((changed, _))) => *changed <= key,
+            };
+            if !change_is_next {
+                return stored.next();
+            }
+            let (&key, &slot) = changes.next()?;
+            if let Some(Ok((same, _))) = stored.peek()
+                && *same == key
+            {
+                stored.next();
+            }
+            if let Some(slot) = slot {
+                return Some(Ok((key, slot)));
+            }
+        }
+    })
 }
 
 fn free_key_bytes(key: FreeKey) -> [u8; 12] {
@@ -421,29 +560,52 @@ impl PageSource for CollectionReader {
         let mut page = Page::new(self.capacity);
         let first = (number * PAGE_SLOTS) as u64;
         let last = (first + PAGE_SLOTS as u64).min(u64::from(self.slots));
-        let mut rows = 0;
+        let mut records = BTreeMap::new();
         for entry in ReadableTable::range(&tables.nodes, first as Slot..=(last - 1) as Slot)? {
             let (slot, row) = entry?;
             let slot = slot.value();
             let key = slot.to_le_bytes();
             let record = NodeRecord::decode(&self.place(Kind::Node, &key), row.value(), self.max_level)?;
-            rows += usize::from(record.level) + 1;
-            page.create(slot as usize % PAGE_SLOTS, record);
+            records.insert(slot, Some(record));
         }
+        records.extend(self.overlay.nodes.range(first as Slot..=(last - 1) as Slot).map(|(&s, &r)| (s, r)));
+        let mut rows = 0;
+        for (slot, record) in records {
+            if let Some(record) = record {
+                rows += usize::from(record.level) + 1;
+                page.create(slot as usize % PAGE_SLOTS, record);
+            }
+        }
+        let ahead = self.overlay.links(number, self.capacity, self.slots)?;
+        let mut set = |page: &mut Page, slot: Slot, layer: u8, row: LinkRow| {
+            // Keys are unique, so as many rows as are expected, each of which exists, are all of them.
+            let exists = page.set_row(slot as usize % PAGE_SLOTS, layer, row);
+            rows -= usize::from(exists);
+            exists
+        };
         for entry in ReadableTable::range(&tables.links, first << 8..last << 8)? {
             let (key, row) = entry?;
             let key = key.value();
             let (slot, layer) = ((key >> 8) as Slot, key as u8);
+            if ahead.contains_key(&(slot, layer)) {
+                continue;
+            }
             let bytes = key.to_le_bytes();
             let place = self.place(Kind::Link, &bytes);
             let row = LinkRow::decode(&place, row.value(), layer, self.capacity, self.slots)?;
-            if !page.set_row(slot as usize % PAGE_SLOTS, layer, row) {
+            if !set(&mut page, slot, layer, row) {
                 return Err(
                     place.corrupted(format!("links of slot {slot} on layer {layer}, where no node is"))
                 );
             }
-            // Keys are unique, so as many rows as are expected, each of which exists, are all of them.
-            rows -= 1;
+        }
+        for ((slot, layer), row) in ahead {
+            if let Some(row) = row
+                && !set(&mut page, slot, layer, row)
+            {
+                let detail = format!("links of slot {slot} on layer {layer}, where no node is");
+                return Err(Error::corrupted("the journal", detail));
+            }
         }
         if rows != 0 {
             let place = format!("store.redb, collection {}, slots {first}..{last}", self.collection);

@@ -38,10 +38,10 @@ impl Engine {
         store: [u8; 16],
         read_only: bool,
         allocator: Arc<SegmentAllocator>,
-        commit: u64,
+        ledger: Ledger,
         next_collection: u32,
     ) -> Self {
-        let writer = WriterSlot::new(Ledger::new(commit));
+        let writer = WriterSlot::new(ledger);
         let next_collection = AtomicU32::new(next_collection);
         Self { database, allocator, writer, directory, store, read_only, next_collection, _lock: lock }
     }
@@ -118,15 +118,13 @@ impl Engine {
         if self.read_only {
             return Ok(());
         }
-        // The place is taken over, so that `self.sync` can borrow; nobody else is here any more.
-        let Some(ledger) = self.writer.get_mut() else { return Ok(()) };
+        let Some(mut ledger) = self.writer.take() else { return Ok(()) };
         if ledger.durable == ledger.commit {
             return Ok(());
         }
         if self.directory.is_poisoned() {
             return Err(Error::Poisoned);
         }
-        let mut ledger = std::mem::replace(ledger, Ledger::new(0));
         self.sync(&mut ledger)?;
         let commit = || -> Result<()> {
             let tx = self.begin_write()?;
@@ -134,7 +132,6 @@ impl Engine {
         };
         commit().inspect_err(|_| self.directory.poison())?;
         self.made_durable(&mut ledger);
-        self.writer = WriterSlot::new(ledger);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@
 
 mod database;
 mod engine;
+mod journal;
 mod published;
 mod read;
 mod tables;
@@ -19,7 +20,8 @@ mod writer_slot;
 
 pub(crate) use database::open_database;
 pub(crate) use engine::{Engine, STORE_FILE};
-pub(crate) use published::{Published, Shared};
+pub(crate) use published::{Published, Shared, Stored};
 pub use read::ReadTransaction;
 pub use tables::{ReadMultimapTable, ReadTable};
 pub use write::{Durability, WriteTransaction};
+pub(crate) use writer_slot::Ledger;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::journal::Journal;
 use super::published::Published;
 use crate::vectors::Segment;
 
@@ -22,6 +23,7 @@ pub(crate) struct Ledger {
     pub(crate) commit: u64,
     /// The number of the last commit that is durable.
     pub(crate) durable: u64,
+    pub(crate) journal: Journal,
     /// Snapshots that may still be in use.
     pub(crate) snapshots: Vec<(u64, Weak<Published>)>,
     /// Segments written by commits that are not durable yet.
@@ -35,9 +37,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(commit: u64) -> Self {
+    pub(crate) fn new(commit: u64, journal: Journal) -> Self {
         Self {
             commit,
+            journal,
             durable: commit,
             snapshots: Vec::new(),
             unsynced: Vec::new(),
@@ -89,9 +92,9 @@ impl WriterSlot {
         }
     }
 
-    /// The ledger, when everybody else is gone.
-    pub(crate) fn get_mut(&mut self) -> Option<&mut Ledger> {
-        self.ledger.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    /// The ledger, for good: nobody writes any more.
+    pub(crate) fn take(&mut self) -> Option<Ledger> {
+        self.ledger.get_mut().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Ledger>> {
