@@ -117,6 +117,11 @@ impl Store {
         Stats::collect(self.begin_read()?.published())
     }
 
+    /// Bytes that the store's files take on disk; holes in them are not counted where the system tells.
+    pub fn bytes_on_disk(&self) -> Result<u64> {
+        self.shared.engine.directory.bytes_on_disk()
+    }
+
     /// Verifies everything: redb's file, every row against every other, every vector's checksum, reachability. Waits for the
     /// writer, and reads the whole store.
     ///

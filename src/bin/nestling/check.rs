@@ -64,6 +64,8 @@ impl Verdict {
                 };
                 Ok(Self { problems: vec![problem], ..Self::default() })
             }
+            // Nobody has got so far as to create a store here: nothing is wrong.
+            Err(Failure::StoreNotFound { path }) if path.is_dir() => Ok(Self::default()),
             Err(e) => Err(e),
         }
     }

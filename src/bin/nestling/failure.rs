@@ -88,9 +88,6 @@ pub(crate) enum Failure {
     #[error("cannot start {threads} threads: {source}; take fewer with --threads")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
 
-    #[error("cannot measure {}: {source}", path.display())]
-    Measure { path: PathBuf, source: io::Error },
-
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 

@@ -1,7 +1,6 @@
 //! `nestling import`: a file of vectors into a collection.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum, value_parser};
@@ -110,10 +109,11 @@ impl Import {
             self.read_batch(&mut file, inserted, &mut batch)
                 .map_err(|cause| self.interrupted(inserted, cause.into()))?;
         }
+        let bytes = store.bytes_on_disk()?;
         store.close()?;
         let seconds = started.elapsed().as_secs_f64();
         progress.finish_and_clear();
-        self.print(inserted, seconds)
+        self.print(inserted, seconds, bytes)
     }
 
     /// Reads the rows of a batch, of which there are none at the end.
@@ -211,10 +211,8 @@ impl Import {
         Failure::Interrupted { cause: Box::new(cause), committed, options }
     }
 
-    fn print(&self, inserted: u64, seconds: f64) -> Result<(), Failure> {
+    fn print(&self, inserted: u64, seconds: f64, bytes: u64) -> Result<(), Failure> {
         let vectors_per_second = inserted as f64 / seconds;
-        let bytes = bytes_on_disk(&self.store)
-            .map_err(|source| Failure::Measure { path: self.store.clone(), source })?;
         if self.json {
             return output::line(json!({
                 "inserted": inserted,
@@ -229,23 +227,4 @@ impl Import {
             HumanBytes(bytes)
         ))
     }
-}
-
-/// Bytes that the store's files take. `Store::stats` would tell as well, but reads the whole graph for it.
-fn bytes_on_disk(store: &Path) -> std::io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(store)? {
-        bytes += allocated(&entry?.metadata()?);
-    }
-    Ok(bytes)
-}
-
-#[cfg(unix)]
-fn allocated(metadata: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
-}
-
-#[cfg(not(unix))]
-fn allocated(metadata: &fs::Metadata) -> u64 {
-    metadata.len()
 }

@@ -29,15 +29,17 @@ impl Stats {
             return output::line(json!({
                 "commit": stats.commit,
                 "bytes_on_disk": stats.bytes_on_disk,
+                "journal_entries": stats.journal_entries,
                 "collections": stats.collections.iter().map(to_json).collect::<Value>(),
             }));
         }
         output::line(format_args!(
-            "{}: {} collections, {} on disk, commit {}",
+            "{}: {} collections, {} on disk, commit {}, {} entries in the journal",
             self.store.display(),
             stats.collections.len(),
             HumanBytes(stats.bytes_on_disk),
-            stats.commit
+            stats.commit,
+            HumanCount(stats.journal_entries as u64)
         ))?;
         stats.collections.iter().try_for_each(print)
     }
