@@ -37,7 +37,7 @@ pub(crate) struct Codes<'a, K> {
     pub(crate) kernel: K,
 }
 
-impl<K: Kernel> Codes<'_, K> {
+impl<'a, K: Kernel> Codes<'a, K> {
     /// Unverified bytes must not decide anything: whoever compares has called `verify` before.
     #[inline]
     fn code(&self, slot: Slot) -> Code<'_> {
@@ -51,9 +51,19 @@ impl<K: Kernel> Codes<'_, K> {
         tail.distance(&code.tail(), self.metric, self.segments.geometry().dimension as f64, dot)
     }
 
+    /// Finds a slot's code, which is compared with its record the first time.
     #[cold]
-    fn verify_first_time(&self, slot: Slot) -> Result<()> {
-        self.segments.verify_code(slot, &self.graph.node(slot)?.record.identity())
+    fn find(&self, slot: Slot) -> Result<&'a [u8]> {
+        if !self.segments.is_code_verified(slot) {
+            self.segments.verify_code(slot, &self.graph.node(slot)?.record.identity())?;
+        }
+        Ok(self.segments.code(slot).bytes())
+    }
+
+    /// As [`CodedQuery`] wants it.
+    #[inline]
+    fn code_in<'b>(&self, bytes: &'b [u8]) -> Code<'b> {
+        Code::new(bytes, self.segments.geometry().dimension)
     }
 }
 
@@ -90,24 +100,37 @@ impl<K: Kernel> Graph for Codes<'_, K> {
     fn children(&self, slot: Slot) -> Result<usize> {
         Ok(self.graph.node(slot)?.children())
     }
+
+    #[inline]
+    fn prefetch_neighbors(&self, slot: Slot, layer: u8) {
+        self.graph.prefetch_neighbors(slot, layer, self.kernel);
+    }
 }
 
 impl<K: Kernel> Space for Codes<'_, K> {
     type Query = CodedQuery;
+    type Handle<'h>
+        = &'h [u8]
+    where
+        Self: 'h;
 
-    #[inline]
-    fn verify(&self, slot: Slot) -> Result<()> {
-        if self.segments.is_code_verified(slot) { Ok(()) } else { self.verify_first_time(slot) }
+    fn resolve(&self, slot: Slot) -> Result<&[u8]> {
+        self.find(slot)
     }
 
     #[inline]
-    fn prefetch(&self, slot: Slot) {
-        self.kernel.prefetch(self.code(slot).bytes());
+    fn resolved(&self, slot: Slot) -> Option<&[u8]> {
+        self.segments.verified_code(slot).map(|code| code.bytes())
     }
 
     #[inline]
-    fn distance(&self, query: &CodedQuery, slot: Slot) -> f32 {
-        self.compare(&query.components, &query.tail, self.code(slot))
+    fn prefetch(&self, code: &[u8]) {
+        self.kernel.prefetch(code);
+    }
+
+    #[inline]
+    fn distance(&self, query: &CodedQuery, code: &[u8]) -> f32 {
+        self.compare(&query.components, &query.tail, self.code_in(code))
     }
 
     #[inline]
@@ -121,8 +144,7 @@ impl<K: Kernel> Space for Codes<'_, K> {
     }
 
     fn query_of(&self, slot: Slot) -> Result<CodedQuery> {
-        self.verify(slot)?;
-        Ok(CodedQuery::from_code(self.code(slot)))
+        Ok(CodedQuery::from_code(self.code_in(self.find(slot)?)))
     }
 }
 
@@ -182,6 +204,11 @@ impl<K: Kernel> Graph for CodesMut<'_, K> {
     fn children(&self, slot: Slot) -> Result<usize> {
         self.codes().children(slot)
     }
+
+    #[inline]
+    fn prefetch_neighbors(&self, slot: Slot, layer: u8) {
+        self.editor.graph().prefetch_neighbors(slot, layer, self.kernel);
+    }
 }
 
 impl<K: Kernel> GraphMut for CodesMut<'_, K> {
@@ -192,20 +219,28 @@ impl<K: Kernel> GraphMut for CodesMut<'_, K> {
 
 impl<K: Kernel> Space for CodesMut<'_, K> {
     type Query = CodedQuery;
+    type Handle<'h>
+        = &'h [u8]
+    where
+        Self: 'h;
 
-    #[inline]
-    fn verify(&self, slot: Slot) -> Result<()> {
-        self.codes().verify(slot)
+    fn resolve(&self, slot: Slot) -> Result<&[u8]> {
+        self.codes().find(slot)
     }
 
     #[inline]
-    fn prefetch(&self, slot: Slot) {
-        self.codes().prefetch(slot);
+    fn resolved(&self, slot: Slot) -> Option<&[u8]> {
+        self.segments.verified_code(slot).map(|code| code.bytes())
     }
 
     #[inline]
-    fn distance(&self, query: &CodedQuery, slot: Slot) -> f32 {
-        self.codes().distance(query, slot)
+    fn prefetch(&self, code: &[u8]) {
+        self.kernel.prefetch(code);
+    }
+
+    #[inline]
+    fn distance(&self, query: &CodedQuery, code: &[u8]) -> f32 {
+        self.codes().distance(query, code)
     }
 
     #[inline]

@@ -59,7 +59,7 @@ impl Kernel for Neon {
     }
 
     #[inline]
-    fn prefetch(self, _bytes: &[u8]) {}
+    fn prefetch<T>(self, _items: &[T]) {}
 }
 
 /// The proof that the CPU has Advanced SIMD and its `dotprod` extension.
@@ -95,8 +95,8 @@ impl Kernel for NeonDot {
     }
 
     #[inline]
-    fn prefetch(self, bytes: &[u8]) {
-        self.neon.prefetch(bytes);
+    fn prefetch<T>(self, items: &[T]) {
+        self.neon.prefetch(items);
     }
 }
 

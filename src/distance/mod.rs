@@ -72,9 +72,9 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     /// Σ (a\[i\] − b\[i\])².
     fn squared_l2(self, a: &[f32], b: &[f32]) -> f32;
 
-    /// Hints that these bytes will soon be read, so that all of their cache lines come nearer. Does nothing where
+    /// Hints that these items will soon be read, so that all of their cache lines come nearer. Does nothing where
     /// the target has no stable intrinsic for it.
-    fn prefetch(self, bytes: &[u8]);
+    fn prefetch<T>(self, items: &[T]);
 }
 
 /// An instruction set that this CPU has, with the proof of it.

@@ -43,7 +43,7 @@ impl Kernel for Scalar {
     }
 
     #[inline]
-    fn prefetch(self, _bytes: &[u8]) {}
+    fn prefetch<T>(self, _items: &[T]) {}
 }
 
 /// Σ a\[i\]·b\[i\] of the few codes that fill no block.

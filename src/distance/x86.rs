@@ -20,11 +20,11 @@ const CACHE_LINE: usize = 64;
 ///
 /// The CPU must have SSE.
 #[inline]
-unsafe fn prefetch_lines(bytes: &[u8]) {
-    let start = bytes.as_ptr().cast::<i8>();
+unsafe fn prefetch_lines<T>(items: &[T]) {
+    let start = items.as_ptr().cast::<i8>();
     let into_line = start.addr() % CACHE_LINE;
     let first_line = start.wrapping_sub(into_line);
-    for offset in (0..into_line + bytes.len()).step_by(CACHE_LINE) {
+    for offset in (0..into_line + size_of_val(items)).step_by(CACHE_LINE) {
         // SAFETY: the caller vouches for SSE. The pointer is only a hint: prefetching never faults, and it reads
         // nothing that the program could see.
         unsafe { arch::_mm_prefetch::<{ arch::_MM_HINT_T0 }>(first_line.wrapping_add(offset)) };

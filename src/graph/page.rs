@@ -66,6 +66,13 @@ impl Page {
         }
     }
 
+    /// The place of a row's neighbours, used or not: for prefetching, which must not read them.
+    #[inline]
+    pub(crate) fn neighbors_in_full(&self, index: usize, layer: u8) -> Option<&[u32]> {
+        let stride = 1 + self.capacity.m0;
+        if layer == 0 { self.base.get(index * stride..(index + 1) * stride) } else { None }
+    }
+
     /// Puts a node with empty rows at `index`.
     pub(crate) fn create(&mut self, index: usize, record: NodeRecord) {
         let upper = (0..record.level).map(|_| UpperRow {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::page::{Node, PAGE_SLOTS, Page};
+use crate::distance::Kernel;
 use crate::error::{Error, Result};
 use crate::options::Capacity;
 use crate::vectors::Slot;
@@ -65,6 +66,17 @@ impl GraphSnapshot {
         match self.page_of(slot)?.neighbors(slot as usize % PAGE_SLOTS, layer) {
             Some(neighbors) => Ok(neighbors),
             None => Err(missing(slot, layer)),
+        }
+    }
+
+    /// Hints that a node's neighbours will soon be read; does nothing for a page that is not loaded.
+    #[inline]
+    pub(crate) fn prefetch_neighbors(&self, slot: Slot, layer: u8, kernel: impl Kernel) {
+        let number = slot as usize / PAGE_SLOTS;
+        let chunk = self.chunks.get(number / CHUNK_PAGES);
+        let page = chunk.and_then(|chunk| chunk.cells.get(number % CHUNK_PAGES)?.get());
+        if let Some(row) = page.and_then(|page| page.neighbors_in_full(slot as usize % PAGE_SLOTS, layer)) {
+            kernel.prefetch(row);
         }
     }
 

@@ -56,6 +56,8 @@ pub(crate) trait Graph {
     fn rank(&self, slot: Slot) -> Result<u64>;
     fn parent(&self, slot: Slot) -> Result<Option<Slot>>;
     fn children(&self, slot: Slot) -> Result<usize>;
+    /// Hints that the neighbours of a node will soon be asked for.
+    fn prefetch_neighbors(&self, slot: Slot, layer: u8);
 }
 
 /// A graph that can be changed.
@@ -68,11 +70,25 @@ pub(crate) trait GraphMut: Graph {
 pub(crate) trait Space {
     /// A vector prepared for distances to many slots.
     type Query;
-    /// Makes sure that the slot's bytes are what they should be. Cheap when called again; to be called before any distance.
-    fn verify(&self, slot: Slot) -> Result<()>;
-    fn prefetch(&self, slot: Slot);
-    fn distance(&self, query: &Self::Query, slot: Slot) -> f32;
-    /// The distance between two slots.
+    /// A slot's place in memory, found once and used several times.
+    type Handle<'a>: Copy
+    where
+        Self: 'a;
+    /// Finds a slot, and makes sure that its bytes are what they should be.
+    fn resolve(&self, slot: Slot) -> Result<Self::Handle<'_>>;
+    /// Finds a slot that has been resolved before: the common case, with no error to carry around.
+    fn resolved(&self, slot: Slot) -> Option<Self::Handle<'_>>;
+    /// The same for slots that are to be compared by number.
+    #[inline]
+    fn verify(&self, slot: Slot) -> Result<()> {
+        match self.resolved(slot) {
+            Some(_) => Ok(()),
+            None => self.resolve(slot).map(|_| ()),
+        }
+    }
+    fn prefetch(&self, handle: Self::Handle<'_>);
+    fn distance(&self, query: &Self::Query, handle: Self::Handle<'_>) -> f32;
+    /// The distance between two verified slots.
     fn between(&self, a: Slot, b: Slot) -> f32;
     /// True when the two slots are indistinguishable to this space.
     fn are_duplicates(&self, a: Slot, b: Slot) -> bool;

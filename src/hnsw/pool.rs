@@ -53,6 +53,12 @@ impl Pool {
         self.next = self.next.min(at);
     }
 
+    /// The nearest candidate that was not expanded yet.
+    #[inline]
+    pub(crate) fn peek(&self) -> Option<Slot> {
+        self.candidates.get(self.next..)?.iter().find(|candidate| !candidate.expanded).map(|c| c.slot)
+    }
+
     /// The nearest candidate that was not expanded yet; it is from now on.
     #[inline]
     pub(crate) fn expand(&mut self) -> Option<Slot> {

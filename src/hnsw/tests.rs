@@ -84,6 +84,8 @@ impl Graph for MemoryGraph {
     fn children(&self, slot: Slot) -> Result<usize> {
         Ok(self.node(slot)?.children())
     }
+
+    fn prefetch_neighbors(&self, _slot: Slot, _layer: u8) {}
 }
 
 impl GraphMut for MemoryGraph {
@@ -100,15 +102,21 @@ fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
 
 impl Space for MemoryGraph {
     type Query = Vec<f32>;
+    type Handle<'a> = &'a [f32];
 
-    fn verify(&self, slot: Slot) -> Result<()> {
-        self.node(slot).map(|_| ())
+    fn resolve(&self, slot: Slot) -> Result<&[f32]> {
+        self.node(slot)?;
+        Ok(&self.points[slot as usize])
     }
 
-    fn prefetch(&self, _slot: Slot) {}
+    fn resolved(&self, slot: Slot) -> Option<&[f32]> {
+        self.resolve(slot).ok()
+    }
 
-    fn distance(&self, query: &Vec<f32>, slot: Slot) -> f32 {
-        squared_distance(query, &self.points[slot as usize])
+    fn prefetch(&self, _point: &[f32]) {}
+
+    fn distance(&self, query: &Vec<f32>, point: &[f32]) -> f32 {
+        squared_distance(query, point)
     }
 
     fn between(&self, a: Slot, b: Slot) -> f32 {

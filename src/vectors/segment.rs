@@ -216,6 +216,12 @@ impl Segment {
         self.codes_verified.contains(index)
     }
 
+    /// The code at `index`, if it has been verified: what a search asks for each slot it comes by.
+    #[inline]
+    pub(crate) fn verified_code(&self, index: usize) -> Option<Code<'_>> {
+        if self.is_code_verified(index) { Some(self.code(index)) } else { None }
+    }
+
     /// Opens the segment and compares the code at `index` with the record.
     pub(crate) fn verify_code(&self, index: usize, identity: &SlotIdentity) -> Result<()> {
         self.open()?;

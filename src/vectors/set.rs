@@ -47,6 +47,13 @@ impl SegmentSet {
         self.segments.get(ordinal).is_some_and(|segment| segment.is_code_verified(index))
     }
 
+    /// The code of a slot, if it has been verified.
+    #[inline]
+    pub(crate) fn verified_code(&self, slot: Slot) -> Option<Code<'_>> {
+        let (ordinal, index) = self.geometry.locate(slot);
+        self.segments.get(ordinal)?.verified_code(index)
+    }
+
     /// Compares a slot's code with its record: once in a process, afterwards it is one bit test.
     pub(crate) fn verify_code(&self, slot: Slot, identity: &SlotIdentity) -> Result<()> {
         let (segment, index) = self.place(slot)?;

@@ -54,9 +54,9 @@ impl Kernel for Avx2 {
     }
 
     #[inline]
-    fn prefetch(self, bytes: &[u8]) {
+    fn prefetch<T>(self, items: &[T]) {
         // SAFETY: `self` comes from `detect`, which found AVX2, and that implies SSE.
-        unsafe { super::prefetch_lines(bytes) }
+        unsafe { super::prefetch_lines(items) }
     }
 }
 

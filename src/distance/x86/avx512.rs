@@ -53,9 +53,9 @@ impl Kernel for Avx512 {
     }
 
     #[inline]
-    fn prefetch(self, bytes: &[u8]) {
+    fn prefetch<T>(self, items: &[T]) {
         // SAFETY: `self` comes from `detect`, which found AVX-512 F, and that implies SSE.
-        unsafe { super::prefetch_lines(bytes) }
+        unsafe { super::prefetch_lines(items) }
     }
 }
 
