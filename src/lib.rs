@@ -54,7 +54,8 @@
 //! - Vectors are stored as f32, with a 7-bit code beside each; searches walk the graph on codes and re-rank by the vectors.
 //! - A freed slot is used again when its commit is durable and no older snapshot is alive. So a transaction that replaces
 //!   everything needs twice the slots, and a snapshot held for long keeps space from being reused. Files do not shrink.
-//! - A commit writes, on top of its own rows, redb's allocator record: about 0.12 KB per MB of `store.redb`.
+//! - A small commit writes its rows to a journal, and every sixteenth or so folds it into the tables: that one takes a few times as
+//!   long. Each commit writes, on top of its own rows, redb's allocator record: about 0.12 KB per MB of `store.redb`.
 //! - A process at a time may have a store open for writing; any number may read it when none does.
 //! - Files are mapped: on network shares and removable disks use [`VectorAccess::Copy`].
 //! - Tested on Linux x86-64. Written for macOS, Windows, Android, iOS, and aarch64 as well, and not yet tested there.
