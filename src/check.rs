@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::graph::storage::{self, FreeKey};
 use crate::graph::{GraphSnapshot, Node};
 use crate::stats::reachable;
-use crate::transaction::{Published, STORE_FILE, Shared, open_database};
+use crate::transaction::{Borrowed, Published, STORE_FILE, Shared, open_database};
 use crate::vectors::{Slot, file_name, orphans};
 
 /// What [`Store::check`](crate::Store::check) found.
@@ -74,7 +74,7 @@ impl Report {
 pub(crate) fn check(shared: &Shared) -> Result<Report> {
     let engine = &shared.engine;
     // With the writer's place taken the files hold still.
-    let ledger = engine.writer.acquire();
+    let ledger = Borrowed::new(engine, engine.writer.acquire());
     let mut report = Report::default();
     redb_file(shared, &mut report);
     let published = shared.current.load_full();
@@ -90,7 +90,9 @@ pub(crate) fn check(shared: &Shared) -> Result<Report> {
         }
         CollectionCheck::new(&stored, &mut report).run();
     }
-    engine.writer.release(ledger);
+    // The next writer must not take this hold on the snapshot for a reader's.
+    drop(published);
+    drop(ledger);
     Ok(report)
 }
 
@@ -100,11 +102,12 @@ fn redb_file(shared: &Shared, report: &mut Report) {
     else {
         return;
     };
-    match database.check_integrity() {
-        Ok(true) => {}
-        Ok(false) => report.add(STORE_FILE, "redb's integrity check had to repair the file"),
-        Err(e) => report.add(STORE_FILE, format!("redb's integrity check failed: {e}")),
-    }
+    let checked = storage::shielded(|| match database.check_integrity() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::corrupted(STORE_FILE, "redb's integrity check had to repair the file")),
+        Err(e) => Err(Error::corrupted(STORE_FILE, format!("redb's integrity check failed: {e}"))),
+    });
+    report.note(STORE_FILE, checked);
 }
 
 /// Segment rows, files and tables that nobody owns.

@@ -37,6 +37,13 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// A store exists at the path, and the options ask for a new one.
+    #[error("a store exists at {}; open it without `create_new`, or choose another path", path.display())]
+    StoreExists {
+        /// The path that was to be created.
+        path: PathBuf,
+    },
+
     /// Another process, or another `Store` in this one, has the store open.
     #[error("the store at {} is open elsewhere; close it there first (read-only openings share, a writer does not)", path.display())]
     Locked {
@@ -147,7 +154,14 @@ pub enum Error {
         collection: String,
     },
 
-    /// An earlier operation of this transaction failed half-way, so it cannot be committed.
+    /// The store has used up the 2³² − 1 numbers that it can give to collections, or to segments, ever.
+    #[error("the store has given out all numbers for {what}; export its collections into a new one")]
+    OutOfNumbers {
+        /// "collections" or "segments".
+        what: &'static str,
+    },
+
+    /// An earlier operation of this transaction failed half-way, or a handle on a collection was leaked, so it cannot be committed.
     #[error(
         "an earlier operation of this transaction failed; the transaction was rolled back, begin another"
     )]

@@ -108,6 +108,12 @@ impl<'a> CollectionDefinition<'a> {
             ef_construction: self.ef_construction.unwrap_or(200.max(m)),
             seed: self.seed.unwrap_or(0),
         };
+        self.check_name()?;
+        parameters.validate()?;
+        Ok(parameters)
+    }
+
+    fn check_name(&self) -> Result<()> {
         if self.name.is_empty() || self.name.len() > MAX_NAME {
             return Err(Error::InvalidParameter {
                 parameter: "the collection's name",
@@ -115,13 +121,20 @@ impl<'a> CollectionDefinition<'a> {
                 expected: "1..=255 bytes long",
             });
         }
-        parameters.validate()?;
-        Ok(parameters)
+        Ok(())
     }
 
     /// Compares with what is stored; gives back the parameters to work with.
     pub(crate) fn agree(&self, stored: &Parameters) -> Result<Parameters> {
-        let stated = self.parameters()?;
+        self.check_name()?;
+        let stated = Parameters {
+            dimension: self.dimension,
+            metric: self.metric,
+            m: self.m.unwrap_or(stored.m),
+            m0: self.m0.unwrap_or(stored.m0),
+            ef_construction: self.ef_construction.unwrap_or(stored.ef_construction),
+            seed: self.seed.unwrap_or(stored.seed),
+        };
         let compare = |parameter, stored: String, stated: String| {
             if stored == stated {
                 Ok(())
@@ -131,17 +144,12 @@ impl<'a> CollectionDefinition<'a> {
         };
         compare("dimension", stored.dimension.to_string(), stated.dimension.to_string())?;
         compare("metric", stored.metric.to_string(), stated.metric.to_string())?;
-        if let Some(m) = self.m {
-            compare("m", stored.m.to_string(), m.to_string())?;
-        }
-        if let Some(m0) = self.m0 {
-            compare("m0", stored.m0.to_string(), m0.to_string())?;
-        }
-        if let Some(seed) = self.seed {
-            compare("seed", stored.seed.to_string(), seed.to_string())?;
-        }
-        let ef_construction = self.ef_construction.unwrap_or(stored.ef_construction);
-        Ok(Parameters { ef_construction, ..*stored })
+        compare("m", stored.m.to_string(), stated.m.to_string())?;
+        compare("m0", stored.m0.to_string(), stated.m0.to_string())?;
+        compare("seed", stored.seed.to_string(), stated.seed.to_string())?;
+        // After the comparisons, as a mismatch says more. What is stored must go on to be valid with what is stated.
+        stated.validate()?;
+        Ok(stated)
     }
 }
 

@@ -201,7 +201,6 @@ impl Builder {
     /// directory is changed; a store that was left by `kill -9` is recovered in memory.
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
-        self.create = false;
         self
     }
 
@@ -232,15 +231,11 @@ impl Builder {
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
         let directory = Arc::new(Directory::new(path.to_owned(), self.observer.clone()));
-        let found = Contents::of(&directory)?;
-        match found {
-            Contents::Store if !self.open_existing => {
-                return Err(Error::NotAStore {
-                    path: path.to_owned(),
-                    found: "a store exists there, and `create_new` asks for a new one".to_owned(),
-                });
-            }
-            Contents::Nothing | Contents::Unfinished if !self.create => {
+        let create_allowed = self.create && !self.read_only;
+        let exists = || Error::StoreExists { path: path.to_owned() };
+        match Contents::of(&directory)? {
+            Contents::Store if !self.open_existing => return Err(exists()),
+            Contents::Nothing | Contents::Unfinished if !create_allowed => {
                 return Err(Error::StoreNotFound { path: path.to_owned() });
             }
             Contents::Nothing => create_directory(path)?,
@@ -249,8 +244,9 @@ impl Builder {
         let lock = if self.read_only { StoreLock::shared(path)? } else { StoreLock::exclusive(path)? };
         // Under the lock, what was seen before may be different.
         match Contents::of(&directory)? {
+            Contents::Store if !self.open_existing => return Err(exists()),
             Contents::Store => {}
-            Contents::Nothing | Contents::Unfinished if self.create => create(&directory)?,
+            Contents::Nothing | Contents::Unfinished if create_allowed => create(&directory)?,
             Contents::Nothing | Contents::Unfinished => {
                 return Err(Error::StoreNotFound { path: path.to_owned() });
             }
@@ -262,7 +258,7 @@ impl Builder {
         let database = open_database(directory, self.read_only, self.cache_size)?;
         let path = || directory.join(STORE_FILE);
         let transaction = Arc::new(redb::ReadableDatabase::begin_read(&database)?);
-        let state = match storage::read_state(&transaction)? {
+        let state = match storage::shielded(|| storage::read_state(&transaction))? {
             Found::State(state) => state,
             Found::Foreign => {
                 return Err(Error::NotAStore {
@@ -399,6 +395,14 @@ fn load_collections(
         let geometry = Geometry::new(state.parameters.dimension);
         let mut segments = by_collection.remove(&id).unwrap_or_default();
         segments.sort_by_key(|(_, row)| row.ordinal);
+        // A segment and the first slot in it are committed together.
+        let needed = cursor.checked_sub(1).map_or(0, |last| geometry.locate(last).0 + 1);
+        if segments.len() != needed {
+            return Err(Error::corrupted(
+                format!("{STORE_FILE}, collection {name:?}"),
+                format!("{} segments where its {cursor} slots need {needed}", segments.len()),
+            ));
+        }
         let mut handles = Vec::with_capacity(segments.len());
         for (ordinal, (segment, row)) in segments.into_iter().enumerate() {
             let fits = row.ordinal as usize == ordinal
@@ -414,12 +418,6 @@ fn load_collections(
                 ));
             }
             handles.push(allocator.existing(id, segment, ordinal, geometry));
-        }
-        if cursor > 0 && geometry.locate(cursor - 1).0 >= handles.len() {
-            return Err(Error::corrupted(
-                format!("{STORE_FILE}, collection {name:?}"),
-                format!("{cursor} slots do not fit into its {} segments", handles.len()),
-            ));
         }
         let segments = SegmentSet::new(geometry, handles);
         let snapshot = CollectionSnapshot::stored(name, replayed, segments, transaction.clone())?;
@@ -465,7 +463,8 @@ fn sweep(directory: &Arc<Directory>, state: &StateRow, named: &BTreeMap<u32, Seg
         let never_written = header == [0; HEADER_LEN] && segment >= state.next_segment;
         drop(file);
         if sniff_uuid(&header) == Some(state.store) || never_written {
-            directory.remove(&name).map_err(fail("remove"))?;
+            // A failure costs space, and no more: the next opening tries again.
+            let _ = directory.remove(&name);
         }
     }
     Ok(())

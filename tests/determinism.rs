@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use nestling::{
-    CollectionDefinition, CollectionMut, Hit, LayerStats, Metric, Statistics, Store, WriteTransaction,
+    CollectionDefinition, CollectionMut, Hit, LayerStats, Metric, QueryStatistics, Store, WriteTransaction,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -204,7 +204,7 @@ struct GraphFingerprint {
     /// Live ones, slots, dead slots.
     vectors: (u64, u64, u64),
     layers: Vec<LayerStats>,
-    paths: Vec<(Statistics, Vec<Hit>)>,
+    paths: Vec<(QueryStatistics, Vec<Hit>)>,
 }
 
 /// The segment files by name, without what no two stores share: the store's UUID, and the header's checksum, which covers it.

@@ -9,7 +9,7 @@ mod view;
 mod write;
 mod writer;
 
-pub use query::{Hit, Hits, Query, Statistics};
+pub use query::{Hit, Hits, Query, QueryStatistics};
 pub use read::{Collection, Keys, Vectors};
 pub(crate) use state::{CollectionSnapshot, CollectionState};
 pub use write::CollectionMut;

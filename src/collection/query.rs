@@ -32,7 +32,7 @@ pub struct Hit {
 /// What a search did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Statistics {
+pub struct QueryStatistics {
     /// Distances computed, on codes and on vectors.
     pub distances: u64,
     /// Nodes whose neighbours were looked at.
@@ -45,12 +45,12 @@ pub struct Statistics {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hits {
     hits: Vec<Hit>,
-    statistics: Statistics,
+    statistics: QueryStatistics,
 }
 
 impl Hits {
     /// What the search did.
-    pub fn statistics(&self) -> Statistics {
+    pub fn statistics(&self) -> QueryStatistics {
         self.statistics
     }
 
@@ -163,7 +163,9 @@ impl<'a> Query<'a> {
         let exact = ExactQuery::new(&vector, norm, parameters.metric);
         dispatch!(InstructionSet::best(), kernel => {
             let codes = view.codes(kernel);
-            if self.exact || view.state.live <= SCAN_UP_TO {
+            // After removals there may be far more slots than vectors: then walking is cheaper.
+            let dense = u64::from(view.graph.slots()) <= 4 * SCAN_UP_TO;
+            if self.exact || (dense && view.state.live <= SCAN_UP_TO) {
                 scan(&codes, &exact, k)
             } else {
                 walk(&codes, view, &vector, &exact, k, ef)
@@ -194,7 +196,7 @@ impl<'a> ExactQuery<'a> {
         let vector = codes.segments.vector(slot);
         Ok(match self.metric {
             Metric::L2 => codes.kernel.squared_l2(&self.vector, &vector),
-            Metric::Dot => -codes.kernel.dot(&self.vector, &vector),
+            Metric::Dot => 0.0 - codes.kernel.dot(&self.vector, &vector),
             Metric::Cosine => {
                 let cosine = f64::from(codes.kernel.dot(&self.vector, &vector))
                     / codes.segments.code(slot).tail().norm;
@@ -222,7 +224,8 @@ fn walk<K: Kernel>(
         let mut found = scratch.found();
         // Whoever asks for as many candidates as there are vectors asks for the exact answer.
         let everything = ef as u64 >= view.state.live;
-        let best = if everything { found.len() } else { found.len().min((k + k / 2).max(k + 16)) };
+        let best =
+            if everything { found.len() } else { found.len().min((k + k / 2).max(k + 16).max(ef / 4)) };
         found = found.get(..best).unwrap_or(found);
         for candidate in found {
             codes.segments.prefetch_vector(candidate.slot, codes.kernel);
@@ -234,7 +237,7 @@ fn walk<K: Kernel>(
         }
         hits.sort_unstable_by(nearer);
         hits.truncate(k);
-        let statistics = Statistics {
+        let statistics = QueryStatistics {
             distances: scratch.distances + best as u64,
             expanded: scratch.expanded,
             reranked: best as u64,
@@ -245,7 +248,7 @@ fn walk<K: Kernel>(
 
 /// Compares with every vector.
 fn scan<K: Kernel>(codes: &Codes<'_, K>, exact: &ExactQuery<'_>, k: usize) -> Result<Hits> {
-    let mut statistics = Statistics::default();
+    let mut statistics = QueryStatistics::default();
     let mut hits = Vec::new();
     for number in 0..codes.graph.pages() {
         let page = codes.graph.page(number)?;

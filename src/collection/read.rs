@@ -94,7 +94,7 @@ impl Collection {
         Query::by_vector(self.snapshot.view(), vector)
     }
 
-    /// A search near the vector of a key, which is itself among the hits.
+    /// A search near the vector of a key, which is as a rule the first of the hits itself.
     pub fn query_key(&self, key: u64) -> Query<'_> {
         Query::by_key(self.snapshot.view(), key)
     }

@@ -45,6 +45,16 @@ impl<'tx> CollectionMut<'tx> {
 
     /// Runs a change; a failure that may have left it half-done makes the transaction unfit to commit.
     fn change<T>(&mut self, change: impl FnOnce(&mut CollectionWriter) -> Result<T>) -> Result<T> {
+        /// A change that unwinds is half-done as well.
+        struct FailOnUnwind<'a>(&'a dyn Home);
+        impl Drop for FailOnUnwind<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.fail();
+                }
+            }
+        }
+        let _guard = FailOnUnwind(self.home);
         self.home.check_usable()?;
         let writer = self.writer.as_deref_mut().expect("the writer is there until the handle is dropped");
         let result = change(writer);
@@ -97,17 +107,19 @@ impl<'tx> CollectionMut<'tx> {
         &mut self,
         vectors: impl IntoIterator<Item = (u64, V)>,
     ) -> Result<u64> {
-        let vectors: Vec<(u64, V)> = vectors.into_iter().collect();
+        let owned: Vec<(u64, V)> = vectors.into_iter().collect();
+        // Asked for once: what is checked is what is stored.
+        let vectors: Vec<(u64, &[f32])> = owned.iter().map(|(key, vector)| (*key, vector.as_ref())).collect();
         self.change(|writer| {
             let mut last = HashMap::with_capacity(vectors.len());
             for (position, (key, vector)) in vectors.iter().enumerate() {
                 let subject = VectorSubject::Vector { key: *key, position };
-                check_vector(subject, vector.as_ref(), &writer.state().parameters)?;
+                check_vector(subject, vector, &writer.state().parameters)?;
                 last.insert(*key, position);
             }
             let vectors = vectors.iter().enumerate();
             let last = vectors.filter(|(position, (key, _))| last.get(key) == Some(position));
-            writer.insert_many(last.map(|(_, (key, vector))| (*key, vector.as_ref())))
+            writer.insert_many(last.map(|(_, &(key, vector))| (key, vector)))
         })
     }
 
@@ -146,7 +158,7 @@ impl<'tx> CollectionMut<'tx> {
         Query::by_vector(self.writer().view(), vector)
     }
 
-    /// A search near the vector of a key, which is itself among the hits.
+    /// A search near the vector of a key, which is as a rule the first of the hits itself.
     pub fn query_key(&self, key: u64) -> Query<'_> {
         Query::by_key(self.writer().view(), key)
     }

@@ -15,7 +15,7 @@
 //! let nearest = dispatch!(InstructionSet::best(), kernel => search_layer(kernel, graph, query));
 //! ```
 //!
-//! //! # What makes the unsafe code sound
+//! # What makes the unsafe code sound
 //!
 //! Two facts, both checked. *The instructions exist*: the token types (`Avx2`, `Neon`…) have a private field and
 //! one constructor, `detect`, so that holding one proves that detection succeeded. *The memory is there*: every

@@ -1,6 +1,7 @@
 //! The tables in redb: every row that the store reads or writes passes through here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use redb::{
@@ -23,6 +24,15 @@ use crate::vectors::Slot;
 pub(crate) const RESERVED_PREFIX: &str = "nestling/";
 /// The version of `store.redb` that this build writes, and the newest that it reads.
 pub(crate) const STORE_FORMAT: u32 = 1;
+
+/// Runs what reads through redb, and turns a panic of redb's into an error.
+///
+/// redb does not verify the pages that it reads, and stops with a failed assertion or index at many that are damaged. (With
+/// `panic = "abort"` there is nothing to be done about it.)
+pub(crate) fn shielded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(Error::corrupted("store.redb", "redb panicked at what it read there")))
+}
 
 /// The bytes of a row. The type's name carries the row's version, so that redb refuses to open a table of another one.
 #[derive(Debug)]
@@ -466,10 +476,10 @@ impl CollectionReader {
         if let Some(&slot) = self.pending.keys.get(&key) {
             return Ok(slot);
         }
-        match ReadableTable::get(&self.tables()?.keys, key)? {
+        shielded(|| match ReadableTable::get(&self.tables()?.keys, key)? {
             Some(row) => self.decode_key(key, row.value()).map(Some),
             None => Ok(None),
-        }
+        })
     }
 
     /// All keys with their slots, in order.
@@ -487,6 +497,10 @@ impl CollectionReader {
 
     /// Up to `limit` entries of the free list behind `after`, freed by commits up to `newest`.
     pub(crate) fn free(&self, after: Option<FreeKey>, newest: u64, limit: usize) -> Result<Vec<FreeKey>> {
+        shielded(|| self.free_list(after, newest, limit))
+    }
+
+    fn free_list(&self, after: Option<FreeKey>, newest: u64, limit: usize) -> Result<Vec<FreeKey>> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let end = (newest, Slot::MAX);
         if after.is_some_and(|after| after >= end) {
@@ -517,12 +531,30 @@ impl CollectionReader {
     }
 }
 
+/// An iterator over redb that ends with an error when redb panics.
+struct Shielded<I>(Option<I>);
+
+impl<T, I: Iterator<Item = Result<T>>> Iterator for Shielded<I> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        let mut iterator = self.0.take()?;
+        match shielded(|| Ok((iterator.next(), iterator))) {
+            Ok((next, iterator)) => {
+                self.0 = Some(iterator);
+                next
+            }
+            Err(e) => Some(Err(e)),
+        }
+    }
+}
+
 /// Stored keys in order, with changes, which may take keys away, merged in.
 pub(crate) fn merge_keys<'a>(
     stored: impl Iterator<Item = Result<(u64, Slot)>> + 'a,
     changes: &'a BTreeMap<u64, Option<Slot>>,
 ) -> impl Iterator<Item = Result<(u64, Slot)>> + 'a {
-    let mut stored = stored.peekable();
+    let mut stored = Shielded(Some(stored)).peekable();
     let mut changes = changes.iter().peekable();
     std::iter::from_fn(move || {
         loop {
@@ -556,6 +588,12 @@ fn free_key_bytes(key: FreeKey) -> [u8; 12] {
 
 impl PageSource for CollectionReader {
     fn load(&self, number: usize) -> Result<Page> {
+        shielded(|| self.load_page(number))
+    }
+}
+
+impl CollectionReader {
+    fn load_page(&self, number: usize) -> Result<Page> {
         let tables = self.tables()?;
         let mut page = Page::new(self.capacity);
         let first = (number * PAGE_SLOTS) as u64;

@@ -159,9 +159,7 @@ fn repair<G: GraphMut + Space>(
         for &neighbor in graph.neighbors(slot, layer)? {
             graph.verify(neighbor)?;
             let distance = graph.between(candidate.slot, neighbor);
-            if relaxed(distance) < candidate.distance
-                || (distance == candidate.distance && graph.are_duplicates(candidate.slot, neighbor))
-            {
+            if relaxed(distance) < candidate.distance || graph.are_duplicates(candidate.slot, neighbor) {
                 covered = true;
                 break;
             }

@@ -18,8 +18,7 @@ pub(crate) fn select<S: Space>(space: &S, candidates: &[Candidate], limit: usize
                 return true;
             }
             let distance = space.between(candidate.slot, c);
-            distance < candidate.distance
-                || (distance == candidate.distance && space.are_duplicates(candidate.slot, c))
+            distance < candidate.distance || space.are_duplicates(candidate.slot, c)
         });
         if !covered {
             chosen.push(candidate.slot);

@@ -64,6 +64,11 @@ pub(crate) fn adopt<G: GraphMut + Space>(graph: &mut G, orphan: Slot, start: Slo
         }
         let (nearest_lower, farthest) = children_by_distance(graph, node, orphan)?;
         if let Some(child) = nearest_lower {
+            // On sound rows ranks rise with every step, which is why this ends; rows from disk are not trusted to be sound.
+            if graph.rank(child)? <= graph.rank(node)? {
+                let detail = format!("it ranks below slot {node}, its parent");
+                return Err(Error::corrupted(format!("slot {child}"), detail));
+            }
             node = child;
         } else if let Some(child) = farthest {
             graph.row_mut(node, 0)?.demote(child);

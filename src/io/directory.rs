@@ -145,7 +145,12 @@ impl Directory {
         let fail = |e| Error::io("list", &self.path, e);
         let mut bytes = 0;
         for entry in fs::read_dir(&self.path).map_err(fail)? {
-            bytes += allocated(&entry.map_err(fail)?.metadata().map_err(fail)?);
+            match entry.map_err(fail)?.metadata() {
+                Ok(metadata) => bytes += allocated(&metadata),
+                // Removed since the directory was read.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(fail(e)),
+            }
         }
         Ok(bytes)
     }
@@ -183,8 +188,8 @@ impl Directory {
     pub(crate) fn sync_parent(&self) -> io::Result<()> {
         self.before_change(Operation::SyncParent)?;
         match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-            _ => sync_directory(Path::new(".")),
+            Some(parent) if !parent.as_os_str().is_empty() => sync_if_allowed(parent),
+            _ => sync_if_allowed(Path::new(".")),
         }
     }
 
@@ -301,6 +306,14 @@ fn write_all_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// A sandboxed app may have been given a directory and not the one around it: then the name is older than the app's right to look.
+fn sync_if_allowed(path: &Path) -> io::Result<()> {
+    match sync_directory(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
 }
 
 /// Windows has no way to sync a directory through std; NTFS journals its names.

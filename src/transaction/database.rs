@@ -6,6 +6,7 @@ use redb::{Database, DatabaseError, StorageError};
 
 use super::engine::STORE_FILE;
 use crate::error::{Error, Result};
+use crate::graph::storage::shielded;
 use crate::io::{Directory, FileBackend, ReadOnlyBackend};
 
 /// Opens `store.redb`, which must exist; read-only, what redb writes stays in memory.
@@ -23,11 +24,13 @@ pub(crate) fn open_database(
     }
     let mut builder = Database::builder();
     builder.set_cache_size(cache_size);
-    let opened = if read_only {
-        builder.create_with_backend(ReadOnlyBackend::new(file).map_err(fail)?)
-    } else {
-        builder.create_with_backend(FileBackend::new(file).map_err(fail)?)
-    };
+    let opened = shielded(|| {
+        Ok(if read_only {
+            builder.create_with_backend(ReadOnlyBackend::new(file).map_err(fail)?)
+        } else {
+            builder.create_with_backend(FileBackend::new(file).map_err(fail)?)
+        })
+    })?;
     opened.map_err(|source| match source {
         DatabaseError::DatabaseAlreadyOpen => Error::Locked { path: directory.path().to_owned() },
         DatabaseError::Storage(StorageError::Corrupted(detail)) => {

@@ -49,13 +49,8 @@ impl Engine {
     /// An id for a new collection. Ids are never used twice.
     pub(crate) fn new_collection(&self) -> Result<u32> {
         let next = |id: u32| id.checked_add(1);
-        self.next_collection.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_err(|_| {
-            Error::InvalidParameter {
-                parameter: "the number of collections ever created",
-                found: u32::MAX.to_string(),
-                expected: "below 2³² − 1; export the collections into a new store",
-            }
-        })
+        let id = self.next_collection.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        id.map_err(|_| Error::OutOfNumbers { what: "collections" })
     }
 
     /// The id that the next new collection gets at least.

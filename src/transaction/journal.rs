@@ -129,7 +129,9 @@ impl Journal {
             self.links.insert(link);
             self.rows += 1;
         }
-        let rows = self.rows - before;
+        // An entry without links takes its place as well.
+        let rows = (self.rows - before).max(1);
+        self.rows = before + rows;
         self.entries.push_back((commit, rows));
         self.since_fold.0 += 1;
         self.since_fold.1 += rows;

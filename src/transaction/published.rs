@@ -60,6 +60,10 @@ pub(crate) struct Stored {
 impl Stored {
     /// Reads them from a store of this format.
     pub(crate) fn read(transaction: &redb::ReadTransaction) -> Result<Self> {
+        storage::shielded(|| Self::read_tables(transaction))
+    }
+
+    fn read_tables(transaction: &redb::ReadTransaction) -> Result<Self> {
         let Found::State(state) = storage::read_state(transaction)? else {
             return Err(Error::corrupted("store.redb", "the store's own row is not of this version"));
         };
@@ -89,7 +93,8 @@ impl Stored {
         let mut entries = VecDeque::with_capacity(self.entries.len());
         let folded: BTreeMap<u32, u64> = self.collections.values().map(|row| (row.id, row.folded)).collect();
         for (commit, entry) in &self.entries {
-            entries.push_back((*commit, entry.iter().map(|part| part.links.len()).sum()));
+            let rows = entry.iter().map(|part| part.links.len()).sum::<usize>();
+            entries.push_back((*commit, rows.max(1)));
             for part in
                 entry.iter().filter(|part| folded.get(&part.row.id).is_some_and(|folded| commit > folded))
             {

@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::journal::{Fold, Journal, LinkKey};
 use super::published::{Published, Shared};
 use super::read::refuse_reserved;
-use super::writer_slot::Ledger;
+use super::writer_slot::{Borrowed, Ledger};
 use crate::collection::{CollectionMut, CollectionSnapshot, CollectionState, CollectionWriter, Home};
 use crate::error::{Error, Result};
 use crate::graph::rows::{SegmentRow, StateRow};
@@ -247,15 +247,18 @@ impl WriteTransaction {
     /// [`Error::CommitOutcomeUnknown`], and errors of the disk: the store takes no more writes; reopening it shows whether the
     /// commit, which is all or nothing, has happened.
     pub fn commit(mut self) -> Result<()> {
-        if self.failed.load(Ordering::Acquire) {
+        // A handle that was leaked has taken its changes along, so that the transaction is not whole any more.
+        let leaked = self.collections().values().any(|parked| matches!(parked, Parked::InUse));
+        if leaked || self.failed.load(Ordering::Acquire) {
             self.roll_back()?;
             return Err(Error::TransactionFailed);
         }
         let engine = self.shared.engine.clone();
         let collections = std::mem::take(&mut *self.collections());
-        let Some(Open { mut redb, mut ledger }) = self.open.take() else {
+        let Some(Open { mut redb, ledger }) = self.open.take() else {
             return Err(Error::TransactionFailed);
         };
+        let mut ledger = Borrowed::new(&engine, ledger);
         let steps = Commit::plan(&engine, &self.base, &collections, &ledger);
         let result = steps.run(&mut redb, &mut ledger, self.durability).and_then(|()| finish(redb, &engine));
         let result = match result {
@@ -280,7 +283,9 @@ impl WriteTransaction {
                 Err(e)
             }
         };
-        engine.writer.release(ledger);
+        // The next writer must not take our own hold on the old snapshot for a reader's.
+        self.base = self.shared.current.load_full();
+        drop(ledger);
         result
     }
 

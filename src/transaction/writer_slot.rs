@@ -1,7 +1,10 @@
 //! The writer's place: one at a time, first come first served by the scheduler.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::engine::Engine;
 use super::journal::Journal;
 use super::published::Published;
 use crate::vectors::Segment;
@@ -54,8 +57,48 @@ impl Ledger {
     /// is in use.
     pub(crate) fn reusable(&mut self) -> u64 {
         self.snapshots.retain(|(_, snapshot)| snapshot.strong_count() > 0);
+        // What the last readers of a snapshot that is gone have read happened before we write there.
+        fence(Ordering::Acquire);
         let oldest = self.snapshots.iter().map(|(commit, _)| *commit).min().unwrap_or(self.commit);
         oldest.min(self.durable)
+    }
+}
+
+/// The ledger in the hands of a commit or a check, which give it back however they end.
+pub(crate) struct Borrowed<'a> {
+    engine: &'a Engine,
+    ledger: Option<Ledger>,
+}
+
+impl<'a> Borrowed<'a> {
+    pub(crate) fn new(engine: &'a Engine, ledger: Ledger) -> Self {
+        Self { engine, ledger: Some(ledger) }
+    }
+}
+
+impl Deref for Borrowed<'_> {
+    type Target = Ledger;
+
+    fn deref(&self) -> &Ledger {
+        self.ledger.as_ref().expect("the ledger is there until the drop")
+    }
+}
+
+impl DerefMut for Borrowed<'_> {
+    fn deref_mut(&mut self) -> &mut Ledger {
+        self.ledger.as_mut().expect("the ledger is there until the drop")
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody knows how far a commit has come.
+            self.engine.directory.poison();
+        }
+        if let Some(ledger) = self.ledger.take() {
+            self.engine.writer.release(ledger);
+        }
     }
 }
 

@@ -65,11 +65,7 @@ impl SegmentAllocator {
             if segment == u32::MAX {
                 // Never wrap around: ids are names.
                 self.next.store(u32::MAX, Ordering::Relaxed);
-                return Err(Error::InvalidParameter {
-                    parameter: "the number of segments ever created",
-                    found: segment.to_string(),
-                    expected: "below 2³² − 1; export the collections into a new store",
-                });
+                return Err(Error::OutOfNumbers { what: "segments" });
             }
             // A crash may have left a file of this name that was never named by a commit.
             if self.directory.join(&file_name(segment)).exists() {

@@ -153,6 +153,8 @@ pub(crate) fn encode_into(vector: &[f32], metric: Metric, key: u64, stamp: u64, 
         low = low.min(x);
         high = high.max(x);
     }
+    // `min` of zeros of both signs may be either; the sum is +0.0 on every machine.
+    low += 0.0;
     let scale = (high - low) / 127.0;
     let steps = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     let (codes, rest) = out.split_at_mut(vector.len());

@@ -95,11 +95,12 @@ impl Segment {
     pub(crate) fn create(directory: Arc<Directory>, header: Header, access: VectorAccess) -> Result<Self> {
         let name = file_name(header.segment);
         let fill = |file: DiskFile| {
-            file.set_len(header.geometry.file_len(header.capacity))?;
+            let len = header.geometry.file_len(header.capacity);
+            file.set_len(len)?;
             file.write_all_at(0, &header.encode())?;
             let memory = match access {
-                VectorAccess::Map => map(&file)?,
-                VectorAccess::Copy => MmapMut::map_anon(memory_len(&file)?)?.into(),
+                VectorAccess::Map => map(&file, len)?,
+                VectorAccess::Copy => MmapMut::map_anon(memory_len(len)?)?.into(),
             };
             Ok(Opened { file, memory })
         };
@@ -172,8 +173,8 @@ impl Segment {
             }
         }
         let memory = match self.access {
-            VectorAccess::Map => map(&file).map_err(fail("map"))?,
-            VectorAccess::Copy => copy(&file).map_err(fail("read"))?,
+            VectorAccess::Map => map(&file, expected).map_err(fail("map"))?,
+            VectorAccess::Copy => copy(&file, expected).map_err(fail("read"))?,
         };
         Ok(Opened { file, memory })
     }
@@ -335,16 +336,18 @@ impl Drop for Segment {
     }
 }
 
-fn memory_len(file: &DiskFile) -> std::io::Result<usize> {
-    usize::try_from(file.len()?).map_err(|_| std::io::ErrorKind::FileTooLarge.into())
+fn memory_len(len: u64) -> std::io::Result<usize> {
+    usize::try_from(len).map_err(|_| std::io::ErrorKind::FileTooLarge.into())
 }
 
-fn map(file: &DiskFile) -> std::io::Result<MmapRaw> {
-    MmapOptions::new().len(memory_len(file)?).map_raw_read_only(file.as_file())
+/// Maps the first `len` bytes, which the file has.
+fn map(file: &DiskFile, len: u64) -> std::io::Result<MmapRaw> {
+    MmapOptions::new().len(memory_len(len)?).map_raw_read_only(file.as_file())
 }
 
-fn copy(file: &DiskFile) -> std::io::Result<MmapRaw> {
-    let mut memory = MmapMut::map_anon(memory_len(file)?)?;
+/// Reads the first `len` bytes, which the file has.
+fn copy(file: &DiskFile, len: u64) -> std::io::Result<MmapRaw> {
+    let mut memory = MmapMut::map_anon(memory_len(len)?)?;
     // In pieces, so that one read is never larger than what every system accepts.
     const PIECE: usize = 1 << 24;
     for (i, piece) in memory.chunks_mut(PIECE).enumerate() {
