@@ -213,12 +213,16 @@ pub enum Error {
 impl Error {
     /// True when stored bytes did not verify.
     pub fn is_corrupted(&self) -> bool {
-        matches!(
-            self,
-            Error::Corrupted { .. }
-                | Error::Storage(redb::StorageError::Corrupted(_))
-                | Error::Table(redb::TableError::Storage(redb::StorageError::Corrupted(_)))
-        )
+        match self {
+            Error::Corrupted { .. } => true,
+            Error::Storage(e) | Error::Table(redb::TableError::Storage(e)) => match e {
+                redb::StorageError::Corrupted(_) => true,
+                // A damaged page number leads past the end of the file.
+                redb::StorageError::Io(e) => e.kind() == io::ErrorKind::UnexpectedEof,
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// True when the caller's input was refused: nothing was changed, and the transaction goes on.

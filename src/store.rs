@@ -358,6 +358,7 @@ fn create(directory: &Arc<Directory>) -> Result<()> {
         next_collection: 0,
         next_segment: 0,
         applied: 0,
+        removed: 0,
     };
     let mut tx = database.begin_write()?;
     tx.set_quick_repair(true);
@@ -423,7 +424,14 @@ fn load_collections(
         let snapshot = CollectionSnapshot::stored(name, replayed, segments, transaction.clone())?;
         collections.insert(name.as_str().into(), Arc::new(snapshot));
     }
-    Ok(collections)
+    // A collection whose row is lost would otherwise seem never to have existed, and be created anew.
+    match by_collection.into_iter().next() {
+        None => Ok(collections),
+        Some((collection, segments)) => Err(Error::corrupted(
+            format!("{STORE_FILE}, collection {collection}"),
+            format!("its row is missing, but it has {} segments", segments.len()),
+        )),
+    }
 }
 
 /// Refuses slot numbers that the file is too small for, before anything is allocated in proportion to them: every slot has a

@@ -166,7 +166,7 @@ impl<'a> Query<'a> {
             // After removals there may be far more slots than vectors: then walking is cheaper.
             let dense = u64::from(view.graph.slots()) <= 4 * SCAN_UP_TO;
             if self.exact || (dense && view.state.live <= SCAN_UP_TO) {
-                scan(&codes, &exact, k)
+                scan(&codes, view, &exact, k)
             } else {
                 walk(&codes, view, &vector, &exact, k, ef)
             }
@@ -195,7 +195,8 @@ impl<'a> ExactQuery<'a> {
         codes.segments.verify_vector(slot, || Ok(codes.graph.node(slot)?.record.identity()))?;
         let vector = codes.segments.vector(slot);
         Ok(match self.metric {
-            Metric::L2 => codes.kernel.squared_l2(&self.vector, &vector),
+            // Between the longest vectors allowed it is f32::MAX, but for the rounding of a sum in f32.
+            Metric::L2 => codes.kernel.squared_l2(&self.vector, &vector).min(f32::MAX),
             Metric::Dot => 0.0 - codes.kernel.dot(&self.vector, &vector),
             Metric::Cosine => {
                 let cosine = f64::from(codes.kernel.dot(&self.vector, &vector))
@@ -247,7 +248,7 @@ fn walk<K: Kernel>(
 }
 
 /// Compares with every vector.
-fn scan<K: Kernel>(codes: &Codes<'_, K>, exact: &ExactQuery<'_>, k: usize) -> Result<Hits> {
+fn scan<K: Kernel>(codes: &Codes<'_, K>, view: View<'_>, exact: &ExactQuery<'_>, k: usize) -> Result<Hits> {
     let mut statistics = QueryStatistics::default();
     let mut hits = Vec::new();
     for number in 0..codes.graph.pages() {
@@ -264,6 +265,13 @@ fn scan<K: Kernel>(codes: &Codes<'_, K>, exact: &ExactQuery<'_>, k: usize) -> Re
             hits.select_nth_unstable_by(k - 1, nearer);
             hits.truncate(k);
         }
+    }
+    // A node whose rows are all lost leaves no other trace than the count.
+    if statistics.distances != view.state.live {
+        return Err(Error::corrupted(
+            format!("collection {:?}", view.state.name),
+            format!("{} nodes where {} were expected", statistics.distances, view.state.live),
+        ));
     }
     hits.sort_unstable_by(nearer);
     hits.truncate(k);

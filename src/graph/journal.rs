@@ -12,6 +12,7 @@
 //! An entry (little-endian, behind it the row's checksum):
 //!
 //! ```text
+//! u64 the commit of the entry before this one, so that none can be lost unnoticed; 0 for the first ever
 //! u32 collections, then for each
 //!   56+8 B collection row (see rows.rs)
 //!   u32 nodes:  u32 slot · u8 1 = live, 0 = gone · 25 B node record if live
@@ -67,8 +68,8 @@ impl LinkChange {
 }
 
 /// The content of an entry.
-pub(crate) fn encode(collections: &[CollectionChanges<'_>]) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
+pub(crate) fn encode(previous: u64, collections: &[CollectionChanges<'_>]) -> Result<Vec<u8>> {
+    let mut out = previous.to_le_bytes().to_vec();
     let count = |out: &mut Vec<u8>, n: usize| out.extend_from_slice(&(n as u32).to_le_bytes());
     count(&mut out, collections.len());
     for collection in collections {
@@ -111,10 +112,21 @@ pub(crate) fn encode(collections: &[CollectionChanges<'_>]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The entry in these bytes, whose checksum matched.
-pub(crate) fn decode(place: &Place<'_>, content: &[u8], max_level: u8) -> Result<Vec<CollectionEntry>> {
+/// The entry in these bytes, whose checksum matched. The entry before it must be the one of commit `previous`.
+pub(crate) fn decode(
+    place: &Place<'_>,
+    content: &[u8],
+    previous: u64,
+    max_level: u8,
+) -> Result<Vec<CollectionEntry>> {
     let shared: Arc<[u8]> = content.into();
     let mut reader = Reader { place, rest: content };
+    let before = reader.u64()?;
+    if before != previous {
+        return Err(place.corrupted(format!(
+            "it follows the entry of commit {before}, and {previous} is the last one there"
+        )));
+    }
     let mut collections = Vec::new();
     for _ in 0..reader.u32()? {
         let row = CollectionRow::from_content(place, reader.bytes(CollectionRow::LEN)?)?;
@@ -353,7 +365,8 @@ mod tests {
             anchors: Some((0, 0, 0)),
         };
         let record = NodeRecord { key: 9, stamp: 0, level: 0, code_crc: 1, vector_crc: 2 };
-        let mut bytes = 1_u32.to_le_bytes().to_vec();
+        let mut bytes = 7_u64.to_le_bytes().to_vec();
+        bytes.extend(1_u32.to_le_bytes());
         bytes.extend(row.content());
         for (count, item) in [
             (1_u32, [&[0, 0, 0, 0, 1], &record.content()[..]].concat()),
@@ -365,14 +378,15 @@ mod tests {
             bytes.extend(count.to_le_bytes());
             bytes.extend(item);
         }
-        let entries = decode(&PLACE, &bytes, 31).unwrap();
+        let entries = decode(&PLACE, &bytes, 7, 31).unwrap();
         assert_eq!(entries[0].row, row);
         assert_eq!(entries[0].nodes, [(0, Some(record))]);
         assert_eq!(entries[0].keys, [(9, Some(0))]);
         for len in 0..bytes.len() {
-            assert!(decode(&PLACE, &bytes[..len], 31).is_err(), "{len} bytes");
+            assert!(decode(&PLACE, &bytes[..len], 7, 31).is_err(), "{len} bytes");
         }
+        assert!(decode(&PLACE, &bytes, 6, 31).is_err(), "another entry was before it");
         bytes.push(0);
-        assert!(decode(&PLACE, &bytes, 31).is_err());
+        assert!(decode(&PLACE, &bytes, 7, 31).is_err());
     }
 }

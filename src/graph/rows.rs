@@ -17,6 +17,7 @@
 //! ```text
 //! state        0 u32 format version · 4 [u8; 16] store UUID · 20 u64 commit · 28 u32 next collection · 32 u32 next segment
 //!              · 36 u64 applied: nodes, keys and free lists have all of the journal's entries up to this commit
+//!              · 44 u64 removed: the commit of the last entry that was taken out of the journal
 //! collection   0 u32 id · 4 u32 dimension · 8 u8 metric · 9 u8 element type (0 = f32) · 10 u8 code kind (1 = 7-bit MinMax)
 //!              · 11 u16 m · 13 u16 m0 · 15 u32 ef_construction · 19 u64 seed · 27 u64 live · 35 u32 cursor · 39 u64 next stamp
 //!              · 47 u32 entry point (2³² − 1: empty) · 51 u8 its level · 52 u32 root
@@ -126,7 +127,7 @@ fixed_width! {
         slot: u32,
     }
     /// The store's one row about itself.
-    pub(crate) struct StateRow / ArchivedStateRow: 44 {
+    pub(crate) struct StateRow / ArchivedStateRow: 52 {
         #[rkyv(with = LittleEndian)]
         version: u32,
         store: [u8; 16],
@@ -138,6 +139,8 @@ fixed_width! {
         next_segment: u32,
         #[rkyv(with = LittleEndian)]
         applied: u64,
+        #[rkyv(with = LittleEndian)]
+        removed: u64,
     }
     struct CollectionFields / ArchivedCollectionFields: 64 {
         #[rkyv(with = LittleEndian)]
@@ -336,6 +339,7 @@ impl StateRow {
             next_collection: u32::from_le_bytes(fields.next_collection),
             next_segment: u32::from_le_bytes(fields.next_segment),
             applied: u64::from_le_bytes(fields.applied),
+            removed: u64::from_le_bytes(fields.removed),
         })
     }
 
@@ -510,6 +514,7 @@ mod tests {
             next_collection: 2,
             next_segment: 3,
             applied: 4,
+            removed: 2,
         };
         assert_eq!(StateRow::decode(&at, &row.encode(&at)).unwrap(), row);
         let at = place(Kind::Segment);

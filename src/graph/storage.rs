@@ -1,11 +1,13 @@
 //! The tables in redb: every row that the store reads or writes passes through here.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError, TableHandle, WriteTransaction,
+    ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError,
+    TableHandle, WriteTransaction,
 };
 
 use super::editor::Changes;
@@ -264,9 +266,10 @@ impl Writer<'_> {
 pub(crate) fn write_entry(
     tx: &WriteTransaction,
     commit: u64,
+    previous: u64,
     changes: &[CollectionChanges<'_>],
 ) -> Result<()> {
-    let row = journal_place(&commit.to_le_bytes()).seal(journal::encode(changes)?);
+    let row = journal_place(&commit.to_le_bytes()).seal(journal::encode(previous, changes)?);
     tx.open_table(JOURNAL_TABLE)?.insert(commit, row.as_slice())?;
     Ok(())
 }
@@ -280,15 +283,22 @@ pub(crate) fn remove_entries(tx: &WriteTransaction, commits: impl Iterator<Item 
     Ok(())
 }
 
-/// The journal, in the order of commits.
-pub(crate) fn read_entries(tx: &ReadTransaction, max_level: u8) -> Result<Vec<(u64, Vec<CollectionEntry>)>> {
-    let table = tx.open_table(JOURNAL_TABLE)?;
+/// The journal, in the order of commits; `removed` is the commit of the last entry that was taken out of it.
+pub(crate) fn read_entries(
+    tx: &ReadTransaction,
+    removed: u64,
+    max_level: u8,
+) -> Result<Vec<(u64, Vec<CollectionEntry>)>> {
+    let table = tx.open_table(JOURNAL_TABLE).map_err(own_table)?;
     let mut entries = Vec::new();
+    let mut previous = removed;
     for entry in ReadableTable::iter(&table)? {
         let (commit, row) = entry?;
         let key = commit.value().to_le_bytes();
         let place = journal_place(&key);
-        entries.push((commit.value(), journal::decode(&place, place.unseal(row.value())?, max_level)?));
+        let content = place.unseal(row.value())?;
+        entries.push((commit.value(), journal::decode(&place, content, previous, max_level)?));
+        previous = commit.value();
     }
     Ok(entries)
 }
@@ -356,7 +366,7 @@ pub(crate) fn read_state(tx: &ReadTransaction) -> Result<Found> {
         ) => {
             return Ok(Found::Foreign);
         }
-        Err(e) => return Err(e.into()),
+        Err(e) => return Err(own_table(e)),
     };
     let Some(row) = ReadableTable::get(&table, 0)? else {
         return Err(STATE_PLACE.corrupted("the row is missing"));
@@ -367,9 +377,17 @@ pub(crate) fn read_state(tx: &ReadTransaction) -> Result<Found> {
     }
 }
 
+/// A table of our own that is missing, or of another type than the state row's version promises, is damage.
+fn own_table(error: TableError) -> Error {
+    match error {
+        TableError::Storage(e) => Error::Storage(e),
+        e => Error::corrupted("store.redb", e.to_string()),
+    }
+}
+
 /// All collections, by name.
 pub(crate) fn read_collections(tx: &ReadTransaction) -> Result<BTreeMap<String, CollectionRow>> {
-    let table = tx.open_table(COLLECTION_TABLE)?;
+    let table = tx.open_table(COLLECTION_TABLE).map_err(own_table)?;
     let mut collections = BTreeMap::new();
     for entry in ReadableTable::iter(&table)? {
         let (name, row) = entry?;
@@ -381,7 +399,7 @@ pub(crate) fn read_collections(tx: &ReadTransaction) -> Result<BTreeMap<String, 
 
 /// All segments, by id.
 pub(crate) fn read_segments(tx: &ReadTransaction) -> Result<BTreeMap<u32, SegmentRow>> {
-    let table = tx.open_table(SEGMENT_TABLE)?;
+    let table = tx.open_table(SEGMENT_TABLE).map_err(own_table)?;
     let mut segments = BTreeMap::new();
     for entry in ReadableTable::iter(&table)? {
         let (id, row) = entry?;
@@ -417,6 +435,8 @@ struct Tables {
     keys: ReadOnlyTable<u64, Row<KEY>>,
     links: ReadOnlyTable<u64, Row<LINK>>,
     free: ReadOnlyTable<FreeKey, Row<FREE>>,
+    /// Vectors that the collection had when its tables were last written: as many nodes and keys are in them.
+    live: u64,
 }
 
 impl std::fmt::Debug for Tables {
@@ -452,18 +472,18 @@ impl CollectionReader {
             return Ok(tables);
         }
         let names = TableNames::new(self.collection);
+        let row = read_collections(&self.transaction)?.into_values().find(|row| row.id == self.collection);
+        let live = row.map_or(0, |row| row.live);
         let open = || -> Result<Tables, TableError> {
             Ok(Tables {
+                live,
                 nodes: self.transaction.open_table(names.nodes())?,
                 keys: self.transaction.open_table(names.keys())?,
                 links: self.transaction.open_table(names.links())?,
                 free: self.transaction.open_table(names.free())?,
             })
         };
-        let tables = open().map_err(|e| match e {
-            TableError::Storage(e) => Error::Storage(e),
-            e => Error::corrupted(format!("store.redb, collection {}", self.collection), e.to_string()),
-        })?;
+        let tables = open().map_err(own_table)?;
         Ok(self.tables.get_or_init(|| tables))
     }
 
@@ -478,17 +498,61 @@ impl CollectionReader {
         }
         shielded(|| match ReadableTable::get(&self.tables()?.keys, key)? {
             Some(row) => self.decode_key(key, row.value()).map(Some),
-            None => Ok(None),
+            None => self.confirm_absence(key).map(|()| None),
         })
+    }
+
+    /// A row that is found carries a checksum; that none is found rests on redb's tree, which redb does not verify when it reads.
+    /// So the table must have as many rows as its collection row says, and the rows around the gap must verify and lie where
+    /// they belong: a changed key, or a branch that leads astray, shows in one of them.
+    fn confirm_absence(&self, key: u64) -> Result<()> {
+        let keys = &self.tables()?.keys;
+        self.expect_all(keys.len()?)?;
+        let before = ReadableTable::range(keys, ..key)?.next_back().transpose()?;
+        let after = ReadableTable::range(keys, key..)?.next().transpose()?;
+        for (entry, expected) in [(before, Ordering::Less), (after, Ordering::Greater)] {
+            if let Some((found, row)) = entry {
+                let found = found.value();
+                self.decode_key(found, row.value())?;
+                if found.cmp(&key) != expected {
+                    return Err(misplaced(&self.place(Kind::Key, &found.to_le_bytes())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails unless there are as many keys in the table as the collection had vectors when the tables were last written.
+    fn expect_all(&self, found: u64) -> Result<()> {
+        let expected = self.tables()?.live;
+        if found == expected {
+            return Ok(());
+        }
+        let place = format!("store.redb, collection {}", self.collection);
+        Err(Error::corrupted(place, format!("{found} keys for {expected} vectors")))
     }
 
     /// All keys with their slots, in order.
     pub(crate) fn keys(&self) -> Result<impl Iterator<Item = Result<(u64, Slot)>> + '_> {
-        let stored = ReadableTable::iter(&self.tables()?.keys)?.map(move |entry| {
+        let mut entries = ReadableTable::iter(&self.tables()?.keys)?;
+        let (mut last, mut found, mut complete) = (None, 0, false);
+        let mut next = move || -> Result<Option<(u64, Slot)>> {
+            let Some(entry) = entries.next() else {
+                if !std::mem::replace(&mut complete, true) {
+                    self.expect_all(found)?;
+                }
+                return Ok(None);
+            };
             let (key, row) = entry?;
-            Ok((key.value(), self.decode_key(key.value(), row.value())?))
-        });
-        Ok(merge_keys(stored, &self.pending.keys))
+            let key = key.value();
+            let slot = self.decode_key(key, row.value())?;
+            if last.replace(key).is_some_and(|last| last >= key) {
+                return Err(misplaced(&self.place(Kind::Key, &key.to_le_bytes())));
+            }
+            found += 1;
+            Ok(Some((key, slot)))
+        };
+        Ok(merge_keys(std::iter::from_fn(move || next().transpose()), &self.pending.keys))
     }
 
     fn decode_key(&self, key: u64, row: &[u8]) -> Result<Slot> {
@@ -579,6 +643,11 @@ pub(crate) fn merge_keys<'a>(
     })
 }
 
+/// redb's tree led to a row that lies elsewhere by its key.
+fn misplaced(place: &Place<'_>) -> Error {
+    place.corrupted("the row is not where its key belongs")
+}
+
 fn free_key_bytes(key: FreeKey) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&key.0.to_le_bytes());
@@ -603,7 +672,11 @@ impl CollectionReader {
             let (slot, row) = entry?;
             let slot = slot.value();
             let key = slot.to_le_bytes();
-            let record = NodeRecord::decode(&self.place(Kind::Node, &key), row.value(), self.max_level)?;
+            let place = self.place(Kind::Node, &key);
+            if !(first..last).contains(&u64::from(slot)) {
+                return Err(misplaced(&place));
+            }
+            let record = NodeRecord::decode(&place, row.value(), self.max_level)?;
             records.insert(slot, Some(record));
         }
         records.extend(self.overlay.nodes.range(first as Slot..=(last - 1) as Slot).map(|(&s, &r)| (s, r)));
@@ -621,15 +694,21 @@ impl CollectionReader {
             rows -= usize::from(exists);
             exists
         };
+        let mut last_key = None;
         for entry in ReadableTable::range(&tables.links, first << 8..last << 8)? {
             let (key, row) = entry?;
             let key = key.value();
             let (slot, layer) = ((key >> 8) as Slot, key as u8);
+            let bytes = key.to_le_bytes();
+            let place = self.place(Kind::Link, &bytes);
+            if !(first << 8..last << 8).contains(&key)
+                || last_key.replace(key).is_some_and(|last| last >= key)
+            {
+                return Err(misplaced(&place));
+            }
             if ahead.contains_key(&(slot, layer)) {
                 continue;
             }
-            let bytes = key.to_le_bytes();
-            let place = self.place(Kind::Link, &bytes);
             let row = LinkRow::decode(&place, row.value(), layer, self.capacity, self.slots)?;
             if !set(&mut page, slot, layer, row) {
                 return Err(

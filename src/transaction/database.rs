@@ -36,6 +36,10 @@ pub(crate) fn open_database(
         DatabaseError::Storage(StorageError::Corrupted(detail)) => {
             Error::corrupted(path.display().to_string(), detail)
         }
+        // The file ends before what its header promises.
+        DatabaseError::Storage(StorageError::Io(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Error::corrupted(path.display().to_string(), "the file is truncated")
+        }
         // How redb says that the magic bytes are not its own.
         DatabaseError::Storage(StorageError::Io(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
             Error::corrupted(path.display().to_string(), format!("not a redb file: {e}"))

@@ -40,6 +40,8 @@ pub(crate) struct Journal {
     folded: u64,
     /// Nodes, keys and free lists in the tables have all entries up to this commit.
     applied: u64,
+    /// The commit of the last entry that was removed.
+    removed: u64,
     /// Entries, and link rows in them, since the last fold.
     since_fold: (usize, usize),
 }
@@ -60,17 +62,28 @@ impl Journal {
     pub(crate) fn new(
         commit: u64,
         applied: u64,
+        removed: u64,
         entries: VecDeque<(u64, usize)>,
         links: BTreeSet<LinkKey>,
     ) -> Self {
         let rows = entries.iter().map(|(_, rows)| rows).sum();
         let since_fold = (entries.len(), 0);
-        Self { entries, rows, links, position: START, lap: commit, folded: 0, applied, since_fold }
+        Self { entries, rows, links, position: START, lap: commit, folded: 0, applied, removed, since_fold }
     }
 
     /// Nodes, keys and free lists in the tables have all entries up to this commit.
     pub(crate) fn applied(&self) -> u64 {
         self.applied
+    }
+
+    /// The commit of the last entry that was removed.
+    pub(crate) fn removed(&self) -> u64 {
+        self.removed
+    }
+
+    /// The commit of the last entry, there or removed.
+    pub(crate) fn last_entry(&self) -> u64 {
+        self.entries.back().map_or(self.removed, |(commit, _)| *commit)
     }
 
     /// True for changes that an entry is to hold.
@@ -110,6 +123,7 @@ impl Journal {
                 && first == commit
             {
                 self.entries.pop_front();
+                self.removed = first;
                 self.rows -= rows;
             }
         }
@@ -163,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_journal_stays_bounded_and_loses_no_row() {
-        let mut journal = Journal::new(0, 0, VecDeque::new(), BTreeSet::new());
+        let mut journal = Journal::new(0, 0, 0, VecDeque::new(), BTreeSet::new());
         let mut tables = BTreeSet::new();
         let mut largest = 0;
         let mut kept: VecDeque<(u64, Vec<LinkKey>)> = VecDeque::new();

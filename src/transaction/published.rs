@@ -71,7 +71,7 @@ impl Stored {
             state,
             collections: storage::read_collections(transaction)?,
             segments: storage::read_segments(transaction)?,
-            entries: storage::read_entries(transaction, MAX_LEVEL)?,
+            entries: storage::read_entries(transaction, state.removed, MAX_LEVEL)?,
         })
     }
 
@@ -101,7 +101,13 @@ impl Stored {
                 links.extend(part.links.iter().map(|change| (part.row.id, change.slot, change.layer)));
             }
         }
-        Journal::new(self.commit(), self.state.applied, entries, links.into_iter().collect())
+        Journal::new(
+            self.commit(),
+            self.state.applied,
+            self.state.removed,
+            entries,
+            links.into_iter().collect(),
+        )
     }
 }
 

@@ -437,7 +437,7 @@ impl<'a> Commit<'a> {
             }
         }
         if !entry.is_empty() {
-            storage::write_entry(redb, self.commit, &entry)?;
+            storage::write_entry(redb, self.commit, ledger.journal.last_entry(), &entry)?;
         }
         // The entry's key tells the commit number; nothing else has changed then.
         if entry.is_empty() || created || self.fold.is_some() {
@@ -447,6 +447,7 @@ impl<'a> Commit<'a> {
     }
 
     fn state(&self, ledger: &Ledger) -> StateRow {
+        let removed = self.fold.as_ref().and_then(|fold| fold.remove.last());
         StateRow {
             version: STORE_FORMAT,
             store: self.engine.store,
@@ -454,6 +455,7 @@ impl<'a> Commit<'a> {
             next_collection: self.engine.next_collection(),
             next_segment: self.engine.allocator.next(),
             applied: if self.fold.is_some() { self.base.commit } else { ledger.journal.applied() },
+            removed: removed.copied().unwrap_or(ledger.journal.removed()),
         }
     }
 
