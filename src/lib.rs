@@ -45,8 +45,8 @@
 //! 5. **Cost follows the change**: an insert, update or removal reads and writes O(m · log n) rows.
 //! 6. **Damage is a typed error** in a collection: every row and every vector carries a checksum that is compared before its first
 //!    use in a process. [`Store::check`] verifies all of them. (redb does not verify the pages that it reads: where they are damaged
-//!    it may panic, which becomes an error unless the app is built to abort, or not find a key until `check` is run. Tables of the
-//!    app are as safe as redb makes them.)
+//!    it may panic, which becomes an error unless the app is built to abort or redb panics again while cleaning up. Tables of the app
+//!    are as safe as redb makes them.)
 //! 7. **Deterministic**: the same seed and the same operations give the same graph, on every CPU, as long as no reader is alive across
 //!    a commit (a reader delays the reuse of slots).
 //!
