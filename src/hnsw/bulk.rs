@@ -174,8 +174,7 @@ pub(crate) fn settle<G: GraphMut + Space>(
 ) -> Result<Anchors> {
     for Decision { layer, target, offered, chosen } in decisions {
         for rival in evictable(graph, *target, *layer)?.to_vec() {
-            // Carrying out another decision may have taken the edge away already.
-            if !chosen.contains(&rival) && has_edge(graph, *target, rival, *layer)? {
+            if !chosen.contains(&rival) {
                 drop_edge(graph, *target, rival, *layer)?;
             }
         }
