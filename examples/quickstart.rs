@@ -121,7 +121,7 @@ fn remove_nearest(store: &Store, word: &str, count: usize) -> Result<(), Box<dyn
         }
     }
     tx.commit()?;
-    println!("Removed the {count} entries nearest to {word:?}, vectors and texts in one transaction.\n");
+    println!("Removed the {count} others nearest to {word:?}, vectors and texts in one transaction.\n");
     Ok(())
 }
 
