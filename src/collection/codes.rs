@@ -60,6 +60,13 @@ impl<'a, K: Kernel> Codes<'a, K> {
         Ok(self.segments.code(slot).bytes())
     }
 
+    /// What the exact distance of a candidate is hardly ever below.
+    pub(crate) fn lower_bound(&self, query: &CodedQuery, candidate: Candidate) -> f32 {
+        let tail = self.code(candidate.slot).tail();
+        let dimension = self.segments.geometry().dimension as f64;
+        query.tail.lower_bound(&tail, self.metric, dimension, candidate.distance)
+    }
+
     /// As [`CodedQuery`] wants it.
     #[inline]
     fn code_in<'b>(&self, bytes: &'b [u8]) -> Code<'b> {

@@ -94,10 +94,21 @@ impl Kernel for NeonDot {
         self.neon.squared_l2(a, b)
     }
 
+    #[inline(always)]
+    fn vectorized<R>(self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: `self` comes from `detect`, which found both features that `vectorized` enables.
+        unsafe { vectorized(f) }
+    }
+
     #[inline]
     fn prefetch<T>(self, items: &[T]) {
         self.neon.prefetch(items);
     }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }
 
 #[target_feature(enable = "neon")]

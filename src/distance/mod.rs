@@ -72,6 +72,12 @@ pub(crate) trait Kernel: Copy + Send + Sync + 'static {
     /// Σ (a\[i\] − b\[i\])².
     fn squared_l2(self, a: &[f32], b: &[f32]) -> f32;
 
+    /// Runs `f`: what of it is inlined is compiled for these instructions, so that the kernels can be inlined into it.
+    #[inline(always)]
+    fn vectorized<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+
     /// Hints that these items will soon be read, so that all of their cache lines come nearer. Does nothing where
     /// the target has no stable intrinsic for it.
     fn prefetch<T>(self, items: &[T]);

@@ -77,7 +77,7 @@ fn choose_one<G: Graph + Space>(
         if layer <= top {
             let entries = [entry, if layer == 0 { anchors.root } else { entry }];
             search_layer(graph, graph, &query, &entries, ef_construction, layer, scratch)?;
-            found.extend_from_slice(scratch.found());
+            found.extend(scratch.found());
             if let Some(nearest) = found.first() {
                 entry = nearest.slot;
             }

@@ -27,7 +27,7 @@ pub(crate) fn insert<G: GraphMut + Space>(
     for layer in (0..=top).rev() {
         let entries = [entry, if layer == 0 { anchors.root } else { entry }];
         search_layer(graph, graph, &query, &entries, ef_construction, layer, scratch)?;
-        let found: Vec<Candidate> = scratch.found().iter().copied().filter(|c| c.slot != slot).collect();
+        let found: Vec<Candidate> = scratch.found().filter(|c| c.slot != slot).collect();
         if let Some(nearest) = found.first() {
             entry = nearest.slot;
         }

@@ -23,6 +23,7 @@ mod tree;
 mod visited;
 
 pub(crate) use insert::insert;
+pub(crate) use pool::Candidate;
 pub(crate) use remove::remove;
 pub(crate) use search::{Scratch, descend, search_layer};
 
@@ -92,6 +93,11 @@ pub(crate) trait Space {
     fn between(&self, a: Slot, b: Slot) -> f32;
     /// True when the two slots are indistinguishable to this space.
     fn are_duplicates(&self, a: Slot, b: Slot) -> bool;
+    /// Runs `f`, compiled for the instructions that distances are computed with if it is inlined here.
+    #[inline]
+    fn vectorized<R>(&self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
     /// The slot itself as a query.
     fn query_of(&self, slot: Slot) -> Result<Self::Query>;
 }

@@ -9,12 +9,11 @@ use crate::vectors::Slot;
 pub(crate) struct Candidate {
     pub(crate) distance: f32,
     pub(crate) slot: Slot,
-    expanded: bool,
 }
 
 impl Candidate {
     pub(crate) fn new(distance: f32, slot: Slot) -> Self {
-        Self { distance, slot, expanded: false }
+        Self { distance, slot }
     }
 
     /// Nearest first, ties by slot: an order that does not depend on how the candidates were found.
@@ -23,58 +22,91 @@ impl Candidate {
     }
 }
 
-/// At most `ef` candidates in one sorted array. It serves as both heaps of the paper's algorithm 2.
+/// At most `ef` candidates, sorted. It serves as both heaps of the paper's algorithm 2.
+///
+/// Distances stand apart from the rest, so that a place among them is found by counting, many at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    candidates: Vec<Candidate>,
+    distances: Vec<f32>,
+    nodes: Vec<Node>,
     ef: usize,
     /// Everything before this index is expanded.
     next: usize,
+    /// Beyond this no candidate is taken: the last one's distance once there are `ef`.
+    bound: f32,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    slot: Slot,
+    expanded: bool,
+}
+
+/// Distances that are counted at a time.
+const BLOCK: usize = 64;
 
 impl Pool {
     pub(crate) fn start(&mut self, ef: usize) {
-        self.candidates.clear();
+        self.distances.clear();
+        self.nodes.clear();
         self.ef = ef.max(1);
         self.next = 0;
+        self.bound = f32::INFINITY;
     }
 
     /// Takes the candidate unless `ef` others are at least as near.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, distance: f32, slot: Slot) {
-        if self.candidates.len() >= self.ef {
-            match self.candidates.last() {
-                Some(last) if distance < last.distance => self.candidates.pop(),
-                _ => return,
-            };
+        if distance >= self.bound && self.distances.len() >= self.ef {
+            return;
         }
-        let at = self.candidates.partition_point(|c| c.distance <= distance);
-        self.candidates.insert(at, Candidate::new(distance, slot));
+        if self.distances.len() >= self.ef {
+            self.distances.pop();
+            self.nodes.pop();
+        }
+        let at = self.position(distance);
+        self.distances.insert(at, distance);
+        self.nodes.insert(at, Node { slot, expanded: false });
         self.next = self.next.min(at);
+        if let (true, Some(&last)) = (self.distances.len() >= self.ef, self.distances.last()) {
+            self.bound = last;
+        }
+    }
+
+    /// How many are at least as near.
+    #[inline(always)]
+    fn position(&self, distance: f32) -> usize {
+        let (blocks, rest) = self.distances.as_chunks::<BLOCK>();
+        let count = |some: &[f32]| some.iter().map(|&d| u32::from(d <= distance)).sum::<u32>() as usize;
+        let whole = blocks.partition_point(|block| block.last().is_some_and(|&last| last <= distance));
+        whole * BLOCK + count(blocks.get(whole).map_or(rest, |block| block))
     }
 
     /// The nearest candidate that was not expanded yet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peek(&self) -> Option<Slot> {
-        self.candidates.get(self.next..)?.iter().find(|candidate| !candidate.expanded).map(|c| c.slot)
+        self.nodes.get(self.next..)?.iter().find(|node| !node.expanded).map(|node| node.slot)
     }
 
     /// The nearest candidate that was not expanded yet; it is from now on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn expand(&mut self) -> Option<Slot> {
-        while let Some(candidate) = self.candidates.get_mut(self.next) {
+        while let Some(node) = self.nodes.get_mut(self.next) {
             self.next += 1;
-            if !candidate.expanded {
-                candidate.expanded = true;
-                return Some(candidate.slot);
+            if !node.expanded {
+                node.expanded = true;
+                return Some(node.slot);
             }
         }
         None
     }
 
     /// The candidates, nearest first.
-    pub(crate) fn candidates(&self) -> &[Candidate] {
-        &self.candidates
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> + Clone {
+        self.distances
+            .iter()
+            .zip(&self.nodes)
+            .map(|(&distance, node)| Candidate { distance, slot: node.slot })
     }
 }
 
@@ -90,7 +122,7 @@ mod tests {
             pool.insert(distance, slot);
         }
         assert_eq!(
-            pool.candidates().iter().map(|c| c.slot).collect::<Vec<_>>(),
+            pool.candidates().map(|c| c.slot).collect::<Vec<_>>(),
             [3, 4, 5],
             "a tie with the last stays out"
         );

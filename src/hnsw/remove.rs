@@ -197,6 +197,6 @@ fn relink<G: GraphMut + Space>(
     entries.retain(|&entry| entry != slot);
     let ef = (ef_construction / 2).max(graph.capacity().degree(layer));
     search_layer(graph, graph, &query, &entries, ef, layer, scratch)?;
-    let found = scratch.found().iter().copied().filter(|c| c.slot != slot).collect();
+    let found = scratch.found().filter(|c| c.slot != slot).collect();
     link(graph, slot, layer, found)
 }

@@ -17,7 +17,7 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     /// The result of the last [`search_layer`], nearest first.
-    pub(crate) fn found(&self) -> &[Candidate] {
+    pub(crate) fn found(&self) -> impl Iterator<Item = Candidate> + Clone {
         self.pool.candidates()
     }
 
@@ -47,16 +47,13 @@ pub(crate) fn descend<G: Graph, S: Space>(
         loop {
             let from = nearest;
             for slots in graph.neighbors(from, layer)?.chunks(BATCH) {
-                batch.clear();
-                for &slot in slots {
-                    batch.resolve(space, slot)?;
-                }
+                batch.resolve(space, slots.iter().copied())?;
                 scratch.distances += slots.len() as u64;
-                batch.compare(space, query, |d, slot| {
+                for (d, slot) in batch.compare(space, query) {
                     if d < distance {
                         (nearest, distance) = (slot, d);
                     }
-                });
+                }
             }
             scratch.expanded += 1;
             if nearest == from {
@@ -78,30 +75,44 @@ pub(crate) fn search_layer<G: Graph, S: Space>(
     layer: u8,
     scratch: &mut Scratch,
 ) -> Result<()> {
+    space.vectorized(|| walk(graph, space, query, entries, ef, layer, scratch))
+}
+
+/// [`search_layer`], to be inlined where the instructions for distances are enabled.
+#[inline(always)]
+fn walk<G: Graph, S: Space>(
+    graph: &G,
+    space: &S,
+    query: &S::Query,
+    entries: &[Slot],
+    ef: usize,
+    layer: u8,
+    scratch: &mut Scratch,
+) -> Result<()> {
     let Scratch { visited, pool, distances, expanded } = scratch;
     visited.start(graph.slots());
     pool.start(ef);
     let mut batch = Batch::new();
+    let mut fresh = [0; BATCH];
     let mut next = entries;
     loop {
         for slots in next.chunks(BATCH) {
-            batch.clear();
-            for &slot in slots {
-                if visited.insert(slot) {
-                    batch.resolve(space, slot)?;
-                }
-            }
+            let fresh = visited.filter(slots, &mut fresh);
+            batch.resolve(space, fresh.iter().copied())?;
             // Unless something nearer turns up now, this is where the walk goes on.
             if let Some(slot) = pool.peek() {
                 graph.prefetch_neighbors(slot, layer);
             }
-            *distances += batch.len as u64;
-            batch.compare(space, query, |distance, slot| pool.insert(distance, slot));
+            *distances += fresh.len() as u64;
+            for (distance, slot) in batch.compare(space, query) {
+                pool.insert(distance, slot);
+            }
         }
-        let Some(slot) = pool.expand() else { return Ok(()) };
+        let Some(slot) = pool.expand() else { break };
         *expanded += 1;
         next = graph.neighbors(slot, layer)?;
     }
+    Ok(())
 }
 
 /// More than most rows have neighbours.
@@ -112,51 +123,54 @@ const AHEAD: usize = 8;
 
 /// Slots found and about to be compared.
 struct Batch<H> {
-    slots: [Option<(Slot, H)>; BATCH],
+    slots: [Slot; BATCH],
+    handles: [Option<H>; BATCH],
+    distances: [f32; BATCH],
     len: usize,
 }
 
 impl<H: Copy> Batch<H> {
     fn new() -> Self {
-        Self { slots: [None; BATCH], len: 0 }
+        Self { slots: [0; BATCH], handles: [None; BATCH], distances: [0.0; BATCH], len: 0 }
     }
 
-    fn clear(&mut self) {
-        self.len = 0;
-    }
-
-    /// Adds a slot. A batch is never given more than it holds.
-    #[inline]
-    fn resolve<'a, S>(&mut self, space: &'a S, slot: Slot) -> Result<()>
+    /// Takes other slots, no more than it holds.
+    #[inline(always)]
+    fn resolve<'a, S>(&mut self, space: &'a S, slots: impl Iterator<Item = Slot>) -> Result<()>
     where
         S: Space<Handle<'a> = H> + 'a,
     {
-        let handle = match space.resolved(slot) {
-            Some(handle) => handle,
-            None => space.resolve(slot)?,
-        };
-        if let Some(place) = self.slots.get_mut(self.len) {
-            *place = Some((slot, handle));
+        self.len = 0;
+        for ((slot, to), handle) in slots.zip(&mut self.slots).zip(&mut self.handles) {
+            *to = slot;
+            *handle = match space.resolved(slot) {
+                Some(handle) => Some(handle),
+                None => Some(space.resolve(slot)?),
+            };
             self.len += 1;
         }
         Ok(())
     }
 
-    /// Computes the distances in order.
-    #[inline]
-    fn compare<'a, S>(&self, space: &'a S, query: &S::Query, mut found: impl FnMut(f32, Slot))
+    /// Computes the distances. What is to be done with them comes afterwards, since a branch on a distance that is mispredicted
+    /// waits for all that the distance depends on.
+    #[inline(always)]
+    fn compare<'a, S>(&mut self, space: &'a S, query: &S::Query) -> impl Iterator<Item = (f32, Slot)>
     where
         S: Space<Handle<'a> = H> + 'a,
     {
-        let slots = self.slots.get(..self.len).unwrap_or(&[]);
-        for (_, handle) in slots.iter().take(AHEAD).flatten() {
+        let handles = self.handles.get(..self.len).unwrap_or(&[]);
+        for handle in handles.iter().take(AHEAD).flatten() {
             space.prefetch(*handle);
         }
-        for (i, &(slot, handle)) in slots.iter().flatten().enumerate() {
-            if let Some(Some((_, ahead))) = slots.get(i + AHEAD) {
+        for (i, (handle, distance)) in handles.iter().zip(&mut self.distances).enumerate() {
+            if let Some(Some(ahead)) = handles.get(i + AHEAD) {
                 space.prefetch(*ahead);
             }
-            found(space.distance(query, handle), slot);
+            if let Some(handle) = handle {
+                *distance = space.distance(query, *handle);
+            }
         }
+        self.distances.iter().copied().zip(self.slots.iter().copied()).take(self.len)
     }
 }

@@ -257,7 +257,7 @@ fn a_search_as_wide_as_the_graph_finds_everything() {
             let query = point(&mut rng, 3, 0);
             let entry = descend(&graph, &graph, &query, &anchors, 0, &mut scratch).unwrap();
             search_layer(&graph, &graph, &query, &[entry, anchors.root], 500, 0, &mut scratch).unwrap();
-            let found = scratch.found();
+            let found: Vec<_> = scratch.found().collect();
             assert_eq!(found.len(), 500);
             assert!(found.is_sorted_by(|a, b| a.distance <= b.distance));
         }
@@ -287,7 +287,7 @@ fn copies_do_not_crowd_out_others() {
         let entry = descend(&graph, &graph, &query, &anchors, 0, &mut scratch).unwrap();
         for (ef, right) in [(50, &mut narrow), (1500, &mut wide)] {
             search_layer(&graph, &graph, &query, &[entry, anchors.root], ef, 0, &mut scratch).unwrap();
-            *right += u32::from(scratch.found()[0].slot == slot);
+            *right += u32::from(scratch.found().next().unwrap().slot == slot);
         }
     }
     assert!(narrow >= 480 && wide == 500, "{narrow} and {wide} of 500 points find themselves");

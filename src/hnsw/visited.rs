@@ -25,16 +25,21 @@ impl Visited {
         };
     }
 
-    /// True the first time that a slot is seen. A slot out of range counts as seen: there is nothing to visit.
+    /// Those of `slots` that were not seen before, in `fresh`, which has room for all. A slot out of range counts as seen: there
+    /// is nothing to visit.
+    ///
+    /// Whether a neighbour was seen is a coin's toss, so there is no branch on it.
     #[inline]
-    pub(crate) fn insert(&mut self, slot: Slot) -> bool {
-        match self.epochs.get_mut(slot as usize) {
-            Some(epoch) if *epoch != self.epoch => {
-                *epoch = self.epoch;
-                true
-            }
-            _ => false,
+    pub(crate) fn filter<'f>(&mut self, slots: &[Slot], fresh: &'f mut [Slot]) -> &'f [Slot] {
+        let mut len = 0;
+        for &slot in slots {
+            let Some(epoch) = self.epochs.get_mut(slot as usize) else { continue };
+            let Some(to) = fresh.get_mut(len) else { break };
+            *to = slot;
+            len += usize::from(*epoch != self.epoch);
+            *epoch = self.epoch;
         }
+        fresh.get(..len).unwrap_or(&[])
     }
 }
 
@@ -47,10 +52,10 @@ mod tests {
         let mut visited = Visited::default();
         for _ in 0..600 {
             visited.start(10);
-            assert!(visited.insert(3));
-            assert!(!visited.insert(3));
-            assert!(visited.insert(9));
-            assert!(!visited.insert(1_000_000));
+            let mut fresh = [0; 8];
+            assert_eq!(visited.filter(&[3, 9, 3, 1_000_000, 0], &mut fresh), &[3, 9, 0][..]);
+            assert_eq!(visited.filter(&[0, 3, 4], &mut fresh), &[4][..]);
+            assert!(visited.filter(&[], &mut []).is_empty());
         }
     }
 }

@@ -53,6 +53,12 @@ impl Kernel for Avx2 {
         unsafe { squared_l2(a, b) }
     }
 
+    #[inline(always)]
+    fn vectorized<R>(self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: `self` comes from `detect`, which found all the features that `vectorized` enables.
+        unsafe { vectorized(f) }
+    }
+
     #[inline]
     fn prefetch<T>(self, items: &[T]) {
         // SAFETY: `self` comes from `detect`, which found AVX2, and that implies SSE.
@@ -60,6 +66,12 @@ impl Kernel for Avx2 {
     }
 }
 
+#[target_feature(enable = "avx2,fma")]
+fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+#[inline]
 #[target_feature(enable = "avx2,fma")]
 fn dot_codes(a: &[u8], b: &[u8]) -> u32 {
     let (a, b) = common_length(a, b);

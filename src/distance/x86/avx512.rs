@@ -52,6 +52,12 @@ impl Kernel for Avx512 {
         unsafe { squared_l2(a, b) }
     }
 
+    #[inline(always)]
+    fn vectorized<R>(self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: `self` comes from `detect`, which found all the features that `vectorized` enables.
+        unsafe { vectorized(f) }
+    }
+
     #[inline]
     fn prefetch<T>(self, items: &[T]) {
         // SAFETY: `self` comes from `detect`, which found AVX-512 F, and that implies SSE.
@@ -59,6 +65,12 @@ impl Kernel for Avx512 {
     }
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn dot_codes(a: &[u8], b: &[u8]) -> u32 {
     let (a, b) = common_length(a, b);
