@@ -5,7 +5,7 @@ use std::cell::Cell;
 use crate::distance::Kernel;
 use crate::error::Result;
 use crate::graph::{GraphEditor, GraphSnapshot, RowMut};
-use crate::hnsw::{Graph, GraphMut, Space};
+use crate::hnsw::{Candidate, Graph, GraphMut, Space};
 use crate::options::{Capacity, Metric};
 use crate::vectors::{Code, CodeTail, Geometry, SegmentSet, Slot, encode_into};
 
@@ -150,6 +150,11 @@ impl<K: Kernel> Space for Codes<'_, K> {
         self.code(a).is_duplicate_of(&self.code(b))
     }
 
+    #[inline(always)]
+    fn vectorized<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.kernel.vectorized(f)
+    }
+
     fn query_of(&self, slot: Slot) -> Result<CodedQuery> {
         Ok(CodedQuery::from_code(self.code_in(self.find(slot)?)))
     }
@@ -257,6 +262,11 @@ impl<K: Kernel> Space for CodesMut<'_, K> {
 
     fn are_duplicates(&self, a: Slot, b: Slot) -> bool {
         self.codes().are_duplicates(a, b)
+    }
+
+    #[inline(always)]
+    fn vectorized<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.kernel.vectorized(f)
     }
 
     fn query_of(&self, slot: Slot) -> Result<CodedQuery> {

@@ -11,10 +11,13 @@ pub(crate) fn check_vector(subject: VectorSubject, vector: &[f32], parameters: &
         return Err(Error::WrongDimension { subject, expected: parameters.dimension, found: vector.len() });
     }
     let refuse = |defect| Err(Error::InvalidVector { subject, defect });
-    if let Some((component, &value)) = vector.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+    let squared = squared_norm(vector);
+    // Squares of f32s never overflow an f64, so that a sum of finite ones is finite.
+    if !squared.is_finite()
+        && let Some((component, &value)) = vector.iter().enumerate().find(|(_, x)| !x.is_finite())
+    {
         return refuse(VectorDefect::NotFinite { component, value });
     }
-    let squared = squared_norm(vector);
     if squared > f64::from(f32::MAX) / 4.0 {
         return refuse(VectorDefect::TooLarge { squared_norm: squared });
     }

@@ -10,12 +10,14 @@ use super::view::View;
 use crate::distance::{InstructionSet, Kernel, dispatch};
 use crate::error::{Error, Result, VectorSubject};
 use crate::graph::PAGE_SLOTS;
-use crate::hnsw::{Scratch, Space, descend, search_layer};
+use crate::hnsw::{Candidate, Scratch, Space, descend, search_layer};
 use crate::options::Metric;
 use crate::vectors::Slot;
 
 /// The `ef` of a search that does not state one.
 const DEFAULT_EF: usize = 64;
+/// How many vectors are fetched ahead of the one that is compared.
+const VECTORS_AHEAD: usize = 3;
 /// Collections of up to this many vectors are scanned: no walk through a graph is cheaper.
 const SCAN_UP_TO: u64 = 64;
 
@@ -184,7 +186,10 @@ impl<'a> ExactQuery<'a> {
     /// Under cosine the query is normalised first: the product of two tiny vectors would underflow.
     fn new(vector: &'a [f32], norm: f64, metric: Metric) -> Self {
         let vector = match metric {
-            Metric::Cosine => vector.iter().map(|&x| (f64::from(x) / norm) as f32).collect(),
+            Metric::Cosine => {
+                let unit = 1.0 / norm;
+                vector.iter().map(|&x| (f64::from(x) * unit) as f32).collect()
+            }
             Metric::L2 | Metric::Dot => Cow::Borrowed(vector),
         };
         Self { vector, metric }
@@ -222,29 +227,48 @@ fn walk<K: Kernel>(
         scratch.reset_counters();
         let entry = descend(codes, codes, &coded, &anchors, 0, scratch)?;
         search_layer(codes, codes, &coded, &[entry, anchors.root], ef, 0, scratch)?;
-        let mut found = scratch.found();
         // Whoever asks for as many candidates as there are vectors asks for the exact answer.
-        let everything = ef as u64 >= view.state.live;
-        let best =
-            if everything { found.len() } else { found.len().min((k + k / 2).max(k + 16).max(ef / 4)) };
-        found = found.get(..best).unwrap_or(found);
-        for candidate in found {
-            codes.segments.prefetch_vector(candidate.slot, codes.kernel);
-        }
-        let mut hits = Vec::with_capacity(best);
-        for candidate in found {
-            let distance = exact.distance(codes, candidate.slot)?;
-            hits.push(Hit { key: codes.segments.code(candidate.slot).tail().key, distance });
-        }
-        hits.sort_unstable_by(nearer);
-        hits.truncate(k);
-        let statistics = QueryStatistics {
-            distances: scratch.distances + best as u64,
-            expanded: scratch.expanded,
-            reranked: best as u64,
-        };
+        let all = ef as u64 >= view.state.live;
+        let (hits, reranked) = rerank(codes, &coded, exact, scratch.found(), k, all)?;
+        let statistics =
+            QueryStatistics { distances: scratch.distances + reranked, expanded: scratch.expanded, reranked };
         Ok(Hits { hits, statistics })
     })
+}
+
+/// The `k` best of the candidates, which are sorted by the distance of their codes, by the distance of their vectors; and how many
+/// vectors that took: candidates whose codes say that they are too far are left out, unless `all` are to be compared.
+fn rerank<K: Kernel>(
+    codes: &Codes<'_, K>,
+    coded: &CodedQuery,
+    exact: &ExactQuery<'_>,
+    found: impl Iterator<Item = Candidate> + Clone,
+    k: usize,
+    all: bool,
+) -> Result<(Vec<Hit>, u64)> {
+    let prefetch = |candidate: Candidate| codes.segments.prefetch_vector(candidate.slot, codes.kernel);
+    let mut ahead = found.clone();
+    ahead.by_ref().take(VECTORS_AHEAD).for_each(prefetch);
+    let mut hits: Vec<Hit> = Vec::with_capacity(k + 1);
+    let mut reranked = 0;
+    for candidate in found {
+        let is_full = hits.len() == k;
+        if let (false, true, Some(worst)) = (all, is_full, hits.last())
+            && codes.lower_bound(coded, candidate) > worst.distance
+        {
+            continue;
+        }
+        if let (false, Some(candidate)) = (is_full, ahead.next()) {
+            prefetch(candidate);
+        }
+        let distance = exact.distance(codes, candidate.slot)?;
+        reranked += 1;
+        let hit = Hit { key: codes.segments.code(candidate.slot).tail().key, distance };
+        let at = hits.partition_point(|other| nearer(other, &hit).is_le());
+        hits.insert(at, hit);
+        hits.truncate(k);
+    }
+    Ok((hits, reranked))
 }
 
 /// Compares with every vector.
