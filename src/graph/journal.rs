@@ -86,7 +86,7 @@ pub(crate) fn encode(previous: u64, collections: &[CollectionChanges<'_>]) -> Re
             }
         }
         count(&mut out, collection.changes.links.len());
-        for &(slot, layer) in &collection.changes.links {
+        for (slot, layer) in collection.changes.links.iter() {
             out.extend_from_slice(&slot.to_le_bytes());
             out.push(layer);
             let row = collection.graph.page_of(slot)?.row(slot as usize % PAGE_SLOTS, layer);

@@ -156,7 +156,7 @@ pub(crate) fn write_collection(
 ) -> Result<()> {
     let tables = Writer { tx, collection: changes.row.id, names: TableNames::new(changes.row.id) };
     tables.nodes(changes.graph, changes.changes.nodes.iter().copied())?;
-    tables.links(changes.graph, changes.changes.links.iter().copied())?;
+    tables.links(changes.graph, changes.changes.links.iter())?;
     tables.keys(changes.keys)?;
     let freed = changes.freed.iter().map(|&slot| (changes.commit, slot));
     tables.free(changes.taken.iter().copied(), freed)?;

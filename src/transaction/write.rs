@@ -539,7 +539,7 @@ fn account(
             Way::None => {}
             Way::Entry => {
                 let changed = writer.changes(commit).changes.links.iter();
-                links.get_or_insert_default().extend(changed.map(|&(slot, layer)| (id, slot, layer)));
+                links.get_or_insert_default().extend(changed.map(|(slot, layer)| (id, slot, layer)));
             }
             Way::Tables => journal.forget(id),
         }
