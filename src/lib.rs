@@ -96,7 +96,7 @@ pub use collection::{
 };
 pub use error::{Error, Result, VectorDefect, VectorSubject};
 pub use io::{Counters, Observer, Operation};
-pub use options::{CollectionDefinition, Metric, Parameters};
+pub use options::{Codes, CollectionDefinition, Metric, Parameters};
 pub use redb;
 pub use stats::{CollectionStats, LayerStats, Stats};
 pub use store::{Builder, CloseError, Store};

@@ -1,10 +1,12 @@
 //! Collections: vectors under keys, searched through an HNSW graph.
 
-mod codes;
+mod code_space;
+mod index;
 mod input;
 mod query;
 mod read;
 mod state;
+mod vector_space;
 mod view;
 mod write;
 mod writer;

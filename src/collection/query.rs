@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Deref;
 
-use super::codes::{CodedQuery, Codes};
+use super::code_space::{CodeSpace, CodedQuery};
+use super::index::{Comparison, Index};
 use super::input::check_vector;
+use super::vector_space::{VectorQuery, VectorSpace};
 use super::view::View;
 use crate::distance::{InstructionSet, Kernel, dispatch};
 use crate::error::{Error, Result, VectorSubject};
-use crate::graph::PAGE_SLOTS;
+use crate::graph::{GraphSnapshot, PAGE_SLOTS};
 use crate::hnsw::{Candidate, Scratch, Space, descend, search_layer};
-use crate::options::Metric;
+use crate::options::Codes;
 use crate::vectors::Slot;
 
 /// The `ef` of a search that does not state one.
@@ -39,7 +41,7 @@ pub struct QueryStatistics {
     pub distances: u64,
     /// Nodes whose neighbours were looked at.
     pub expanded: u64,
-    /// Candidates whose exact distance was computed.
+    /// Candidates that were found on codes and whose exact distance was computed then.
     pub reranked: u64,
 }
 
@@ -162,145 +164,159 @@ impl<'a> Query<'a> {
             return Ok(Hits::default());
         }
         let ef = self.ef.max(k).min(live);
-        let exact = ExactQuery::new(&vector, norm, parameters.metric);
+        let exact_query = VectorQuery::new(Cow::Borrowed(&vector), norm, parameters.metric);
+        // After removals there may be far more slots than vectors: then walking is cheaper.
+        let dense = u64::from(view.graph.slots()) <= 4 * SCAN_UP_TO;
+        let scan = self.exact || (dense && view.state.live <= SCAN_UP_TO);
+        let View { graph, segments, .. } = view;
+        let metric = parameters.metric;
         dispatch!(InstructionSet::best(), kernel => {
-            let codes = view.codes(kernel);
-            // After removals there may be far more slots than vectors: then walking is cheaper.
-            let dense = u64::from(view.graph.slots()) <= 4 * SCAN_UP_TO;
-            if self.exact || (dense && view.state.live <= SCAN_UP_TO) {
-                scan(&codes, view, &exact, k)
-            } else {
-                walk(&codes, view, &vector, &exact, k, ef)
+            let search = Search { view, exact: Index { rows: graph, space: VectorSpace { segments, metric, kernel } }, k };
+            match parameters.codes {
+                _ if scan => search.scan(&exact_query),
+                Codes::None => search.walk(&exact_query, ef),
+                Codes::SevenBit => {
+                    let coded = Index { rows: graph, space: CodeSpace { segments, metric, kernel } };
+                    search.walk_on_codes(&coded, &CodedQuery::new(&vector, metric), &exact_query, ef)
+                }
             }
         })
     }
 }
 
-/// A query in the form that stored vectors are compared with.
-struct ExactQuery<'a> {
-    vector: Cow<'a, [f32]>,
-    metric: Metric,
-}
-
-impl<'a> ExactQuery<'a> {
-    /// Under cosine the query is normalised first: the product of two tiny vectors would underflow.
-    fn new(vector: &'a [f32], norm: f64, metric: Metric) -> Self {
-        let vector = match metric {
-            Metric::Cosine => {
-                let unit = 1.0 / norm;
-                vector.iter().map(|&x| (f64::from(x) * unit) as f32).collect()
-            }
-            Metric::L2 | Metric::Dot => Cow::Borrowed(vector),
-        };
-        Self { vector, metric }
-    }
-
-    /// The distance to the vector of a slot whose code is verified. Verifies the vector at its first use.
-    fn distance<K: Kernel>(&self, codes: &Codes<'_, K>, slot: Slot) -> Result<f32> {
-        codes.segments.verify_vector(slot, || Ok(codes.graph.node(slot)?.record.identity()))?;
-        let vector = codes.segments.vector(slot);
-        Ok(match self.metric {
-            // Between the longest vectors allowed it is f32::MAX, but for the rounding of a sum in f32.
-            Metric::L2 => codes.kernel.squared_l2(&self.vector, &vector).min(f32::MAX),
-            Metric::Dot => 0.0 - codes.kernel.dot(&self.vector, &vector),
-            Metric::Cosine => {
-                let cosine = f64::from(codes.kernel.dot(&self.vector, &vector))
-                    / codes.segments.code(slot).tail().norm;
-                (1.0 - cosine).clamp(0.0, 2.0) as f32
-            }
-        })
-    }
-}
-
-/// Walks the graph on codes and re-ranks the best by their vectors.
-fn walk<K: Kernel>(
-    codes: &Codes<'_, K>,
-    view: View<'_>,
-    vector: &[f32],
-    exact: &ExactQuery<'_>,
+/// A search with one set of kernels.
+struct Search<'a, K> {
+    view: View<'a>,
+    /// The distances that hits are told with.
+    exact: Index<&'a GraphSnapshot, VectorSpace<'a, K>>,
     k: usize,
-    ef: usize,
-) -> Result<Hits> {
-    let Some(anchors) = view.state.anchors else { return Ok(Hits::default()) };
-    let coded = CodedQuery::new(vector, view.state.parameters.metric);
-    with_scratch(|scratch| {
+}
+
+impl<'a, K: Kernel> Search<'a, K> {
+    /// Walks the graph on the vectors.
+    fn walk(&self, query: &VectorQuery<'a>, ef: usize) -> Result<Hits> {
+        with_scratch(|scratch| {
+            let found = self.find(&self.exact, query, ef, scratch)?;
+            // Those that tie with the k-th are among the best as well: keys decide.
+            let farthest = found.clone().nth(self.k - 1).map_or(f32::INFINITY, |kth| kth.distance);
+            let mut hits = Vec::with_capacity(self.k);
+            for candidate in found.take_while(|candidate| candidate.distance <= farthest) {
+                let key = self.exact.resolve(candidate.slot)?.key();
+                hits.push(Hit { key, distance: candidate.distance });
+            }
+            let (distances, expanded) = (scratch.distances, scratch.expanded);
+            Ok(self.best(hits, QueryStatistics { distances, expanded, reranked: 0 }))
+        })
+    }
+
+    /// Walks the graph on codes and re-ranks the best by their vectors.
+    fn walk_on_codes(
+        &self,
+        codes: &Index<&GraphSnapshot, CodeSpace<'a, K>>,
+        coded: &CodedQuery,
+        query: &VectorQuery<'a>,
+        ef: usize,
+    ) -> Result<Hits> {
+        with_scratch(|scratch| {
+            let found = self.find(codes, coded, ef, scratch)?;
+            // Whoever asks for as many candidates as there are vectors asks for the exact answer.
+            let all = ef as u64 >= self.view.state.live;
+            let lower_bound = |candidate| codes.space.lower_bound(coded, candidate);
+            let (hits, reranked) = self.rerank(found, lower_bound, query, all)?;
+            let (distances, expanded) = (scratch.distances + reranked, scratch.expanded);
+            Ok(Hits { hits, statistics: QueryStatistics { distances, expanded, reranked } })
+        })
+    }
+
+    /// The candidates that a walk from the anchors finds, `ef` at most, nearest first.
+    fn find<'s, S: Comparison>(
+        &self,
+        index: &Index<&GraphSnapshot, S>,
+        query: &S::Query,
+        ef: usize,
+        scratch: &'s mut Scratch,
+    ) -> Result<impl Iterator<Item = Candidate> + Clone + use<'s, S, K>> {
         scratch.reset_counters();
-        let entry = descend(codes, codes, &coded, &anchors, 0, scratch)?;
-        search_layer(codes, codes, &coded, &[entry, anchors.root], ef, 0, scratch)?;
-        // Whoever asks for as many candidates as there are vectors asks for the exact answer.
-        let all = ef as u64 >= view.state.live;
-        let (hits, reranked) = rerank(codes, &coded, exact, scratch.found(), k, all)?;
-        let statistics =
-            QueryStatistics { distances: scratch.distances + reranked, expanded: scratch.expanded, reranked };
-        Ok(Hits { hits, statistics })
-    })
-}
+        let Some(anchors) = self.view.state.anchors else {
+            let place = format!("collection {:?}", self.view.state.name);
+            return Err(Error::corrupted(place, "it holds vectors and has no entry point"));
+        };
+        let entry = descend(index, index, query, &anchors, 0, scratch)?;
+        search_layer(index, index, query, &[entry, anchors.root], ef, 0, scratch)?;
+        Ok(scratch.found())
+    }
 
-/// The `k` best of the candidates, which are sorted by the distance of their codes, by the distance of their vectors; and how many
-/// vectors that took: candidates whose codes say that they are too far are left out, unless `all` are to be compared.
-fn rerank<K: Kernel>(
-    codes: &Codes<'_, K>,
-    coded: &CodedQuery,
-    exact: &ExactQuery<'_>,
-    found: impl Iterator<Item = Candidate> + Clone,
-    k: usize,
-    all: bool,
-) -> Result<(Vec<Hit>, u64)> {
-    let prefetch = |candidate: Candidate| codes.segments.prefetch_vector(candidate.slot, codes.kernel);
-    let mut ahead = found.clone();
-    ahead.by_ref().take(VECTORS_AHEAD).for_each(prefetch);
-    let mut hits: Vec<Hit> = Vec::with_capacity(k + 1);
-    let mut reranked = 0;
-    for candidate in found {
-        let is_full = hits.len() == k;
-        if let (false, true, Some(worst)) = (all, is_full, hits.last())
-            && codes.lower_bound(coded, candidate) > worst.distance
-        {
-            continue;
+    /// The `k` best of the candidates, which are sorted by the distance of their codes, by the distance of their vectors; and how
+    /// many vectors that took: candidates whose codes say that they are too far are left out, unless `all` are to be compared.
+    fn rerank(
+        &self,
+        found: impl Iterator<Item = Candidate> + Clone,
+        lower_bound: impl Fn(Candidate) -> f32,
+        query: &VectorQuery<'a>,
+        all: bool,
+    ) -> Result<(Vec<Hit>, u64)> {
+        let prefetch = |candidate: Candidate| {
+            self.view.segments.prefetch_vector(candidate.slot, self.exact.space.kernel());
+        };
+        let mut ahead = found.clone();
+        ahead.by_ref().take(VECTORS_AHEAD).for_each(prefetch);
+        let mut hits: Vec<Hit> = Vec::with_capacity(self.k + 1);
+        let mut reranked = 0;
+        for candidate in found {
+            let is_full = hits.len() == self.k;
+            if let (false, true, Some(worst)) = (all, is_full, hits.last())
+                && lower_bound(candidate) > worst.distance
+            {
+                continue;
+            }
+            if let (false, Some(candidate)) = (is_full, ahead.next()) {
+                prefetch(candidate);
+            }
+            let handle = self.exact.resolve(candidate.slot)?;
+            reranked += 1;
+            let hit = Hit { key: handle.key(), distance: self.exact.distance(query, handle) };
+            let at = hits.partition_point(|other| nearer(other, &hit).is_le());
+            hits.insert(at, hit);
+            hits.truncate(self.k);
         }
-        if let (false, Some(candidate)) = (is_full, ahead.next()) {
-            prefetch(candidate);
-        }
-        let distance = exact.distance(codes, candidate.slot)?;
-        reranked += 1;
-        let hit = Hit { key: codes.segments.code(candidate.slot).tail().key, distance };
-        let at = hits.partition_point(|other| nearer(other, &hit).is_le());
-        hits.insert(at, hit);
-        hits.truncate(k);
+        Ok((hits, reranked))
     }
-    Ok((hits, reranked))
-}
 
-/// Compares with every vector.
-fn scan<K: Kernel>(codes: &Codes<'_, K>, view: View<'_>, exact: &ExactQuery<'_>, k: usize) -> Result<Hits> {
-    let mut statistics = QueryStatistics::default();
-    let mut hits = Vec::new();
-    for number in 0..codes.graph.pages() {
-        let page = codes.graph.page(number)?;
-        for index in 0..PAGE_SLOTS {
-            let Some(node) = page.node(index) else { continue };
-            let slot = (number * PAGE_SLOTS + index) as Slot;
-            codes.verify(slot)?;
-            hits.push(Hit { key: node.record.key, distance: exact.distance(codes, slot)? });
-            statistics.distances += 1;
+    /// Compares with every vector.
+    fn scan(&self, query: &VectorQuery<'a>) -> Result<Hits> {
+        let (View { graph, state, .. }, k) = (self.view, self.k);
+        let mut distances = 0;
+        let mut hits = Vec::new();
+        for number in 0..graph.pages() {
+            let page = graph.page(number)?;
+            for index in 0..PAGE_SLOTS {
+                let Some(node) = page.node(index) else { continue };
+                let handle = self.exact.resolve((number * PAGE_SLOTS + index) as Slot)?;
+                hits.push(Hit { key: node.record.key, distance: self.exact.distance(query, handle) });
+                distances += 1;
+            }
+            // Now and then only the best so far are kept: memory stays a small multiple of k.
+            if hits.len() >= 4 * k + 1024 {
+                hits.select_nth_unstable_by(k - 1, nearer);
+                hits.truncate(k);
+            }
         }
-        // Now and then only the best so far are kept: memory stays a small multiple of k.
-        if hits.len() >= 4 * k + 1024 {
-            hits.select_nth_unstable_by(k - 1, nearer);
-            hits.truncate(k);
+        // A node whose rows are all lost leaves no other trace than the count.
+        if distances != state.live {
+            return Err(Error::corrupted(
+                format!("collection {:?}", state.name),
+                format!("{distances} nodes where {} were expected", state.live),
+            ));
         }
+        Ok(self.best(hits, QueryStatistics { distances, expanded: 0, reranked: distances }))
     }
-    // A node whose rows are all lost leaves no other trace than the count.
-    if statistics.distances != view.state.live {
-        return Err(Error::corrupted(
-            format!("collection {:?}", view.state.name),
-            format!("{} nodes where {} were expected", statistics.distances, view.state.live),
-        ));
+
+    /// The `k` nearest of `hits`, in order.
+    fn best(&self, mut hits: Vec<Hit>, statistics: QueryStatistics) -> Hits {
+        hits.sort_unstable_by(nearer);
+        hits.truncate(self.k);
+        Hits { hits, statistics }
     }
-    hits.sort_unstable_by(nearer);
-    hits.truncate(k);
-    statistics.reranked = statistics.distances;
-    Ok(Hits { hits, statistics })
 }
 
 fn nearer(a: &Hit, b: &Hit) -> std::cmp::Ordering {

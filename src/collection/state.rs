@@ -11,7 +11,7 @@ use crate::graph::rows::{CollectionRow, Kind, Place};
 use crate::graph::storage::CollectionReader;
 use crate::graph::{GraphSnapshot, PageSource};
 use crate::hnsw::{Anchors, level::MAX_LEVEL};
-use crate::options::{Metric, Parameters};
+use crate::options::{Codes, Metric, Parameters};
 use crate::vectors::{SegmentSet, Slot};
 
 /// A collection's identity, parameters, counters and anchors.
@@ -39,6 +39,8 @@ impl CollectionState {
         };
         let metric = Metric::from_byte(row.metric)
             .ok_or_else(|| corrupted(format!("unknown metric {}", row.metric)))?;
+        let codes = Codes::from_byte(row.codes)
+            .ok_or_else(|| corrupted(format!("unknown code kind {}", row.codes)))?;
         let parameters = Parameters {
             dimension: row.dimension as usize,
             metric,
@@ -46,6 +48,7 @@ impl CollectionState {
             m0: row.m0.into(),
             ef_construction: row.ef_construction as usize,
             seed: row.seed,
+            codes,
         };
         parameters.validate().map_err(|e| corrupted(e.to_string()))?;
         let anchors = row.anchors.map(|(entry, level, root)| Anchors { entry, level, root });
@@ -62,6 +65,7 @@ impl CollectionState {
             id: self.id,
             dimension: p.dimension as u32,
             metric: p.metric.to_byte(),
+            codes: p.codes.to_byte(),
             m: p.m as u16,
             m0: p.m0 as u16,
             ef_construction: p.ef_construction as u32,

@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::codes::Codes;
 use super::state::CollectionState;
-use crate::distance::Kernel;
 use crate::error::{Error, Result};
 use crate::graph::GraphSnapshot;
 use crate::graph::storage::{CollectionReader, merge_keys};
@@ -49,7 +47,7 @@ impl<'a> View<'a> {
             ));
         }
         self.segments.verify_vector(slot, || Ok(identity))?;
-        Ok(self.segments.vector(slot))
+        Ok(self.segments.vector(slot).components())
     }
 
     /// Keys in ascending order with their slots: the snapshot's, with the transaction's own changes merged in.
@@ -69,10 +67,5 @@ impl<'a> View<'a> {
             let (key, slot) = entry?;
             Ok((key, view.vector(key, slot)?))
         }))
-    }
-
-    pub(crate) fn codes<K: Kernel>(&self, kernel: K) -> Codes<'a, K> {
-        let metric = self.state.parameters.metric;
-        Codes { graph: self.graph, segments: self.segments, metric, kernel }
     }
 }

@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::codes::{Codes, CodesMut};
+use super::code_space::CodeSpace;
+use super::index::{Edited, Index};
 use super::query::with_scratch;
 use super::state::{CollectionSnapshot, CollectionState};
+use super::vector_space::VectorSpace;
 use super::view::View;
 use crate::distance::{InstructionSet, dispatch};
 use crate::error::{Error, Result};
@@ -15,8 +17,27 @@ use crate::graph::rows::NodeRecord;
 use crate::graph::storage::{CollectionChanges, CollectionReader, FreeKey};
 use crate::graph::{GraphEditor, GraphSnapshot, PageSource};
 use crate::hnsw::{self, Anchors, level::level};
-use crate::options::Parameters;
+use crate::options::{Codes, Parameters};
 use crate::vectors::{Geometry, Segment, SegmentAllocator, SegmentSet, Slot, encode_into};
+
+/// `dispatch_space!(parameters, segments, space => expression)`: the expression, compiled once per instruction set and kind of
+/// codes, with `space` bound to what the collection's vectors are compared by.
+macro_rules! dispatch_space {
+    ($parameters:expr, $segments:expr, $space:ident => $expression:expr) => {{
+        let Parameters { metric, codes, .. } = $parameters;
+        let segments: &SegmentSet = $segments;
+        dispatch!(InstructionSet::best(), kernel => match codes {
+            Codes::SevenBit => {
+                let $space = CodeSpace { segments, metric, kernel };
+                $expression
+            }
+            Codes::None => {
+                let $space = VectorSpace { segments, metric, kernel };
+                $expression
+            }
+        })
+    }};
+}
 
 /// The last slot number means "none" on disk.
 const LAST_SLOT: Slot = Slot::MAX - 1;
@@ -85,7 +106,8 @@ impl CollectionWriter {
     /// A collection that does not exist yet.
     pub(crate) fn create(state: CollectionState, allocator: Arc<SegmentAllocator>) -> Self {
         let graph = GraphSnapshot::new(state.parameters.capacity(), 0, Arc::new(NoRows));
-        let segments = SegmentSet::new(Geometry::new(state.parameters.dimension), Vec::new());
+        let geometry = Geometry::new(state.parameters.dimension, state.parameters.codes);
+        let segments = SegmentSet::new(geometry, Vec::new());
         Self::new(state, graph, segments, None, allocator, 0)
     }
 
@@ -193,9 +215,9 @@ impl CollectionWriter {
         let (anchors, parameters) = (self.state.anchors, self.state.parameters);
         let Self { editor, segments, rows_read, .. } = self;
         let anchors = with_scratch(|scratch| {
-            dispatch!(InstructionSet::best(), kernel => {
-                let mut codes = CodesMut { editor, rows_read, segments, metric: parameters.metric, kernel };
-                hnsw::insert(&mut codes, anchors, slot, parameters.ef_construction, scratch)
+            dispatch_space!(parameters, segments, space => {
+                let mut index = Index { rows: Edited { editor, rows_read }, space };
+                hnsw::insert(&mut index, anchors, slot, parameters.ef_construction, scratch)
             })
         })?;
         self.state.anchors = Some(anchors);
@@ -204,17 +226,18 @@ impl CollectionWriter {
 
     /// Makes placed nodes part of the graph, the searches in parallel.
     fn link_batch(&mut self, batch: &[Slot], anchors: Anchors) -> Result<()> {
-        let Parameters { ef_construction, metric, .. } = self.state.parameters;
+        let parameters = self.state.parameters;
         let Self { editor, segments, rows_read, .. } = self;
-        let anchors = dispatch!(InstructionSet::best(), kernel => {
-            let codes = Codes { graph: editor.graph(), segments, metric, kernel };
-            let choices = hnsw::bulk::choose(&codes, &anchors, batch, ef_construction, |run| with_scratch(run))?;
-            let mut codes = CodesMut { editor: &mut *editor, rows_read, segments, metric, kernel };
-            let mut decisions = hnsw::bulk::connect(&mut codes, &choices)?;
-            let codes = Codes { graph: editor.graph(), segments, metric, kernel };
-            hnsw::bulk::decide(&codes, &mut decisions)?;
-            let mut codes = CodesMut { editor, rows_read, segments, metric, kernel };
-            hnsw::bulk::settle(&mut codes, anchors, &choices, &decisions)?
+        let anchors = dispatch_space!(parameters, segments, space => {
+            let index = Index { rows: editor.graph(), space };
+            let ef_construction = parameters.ef_construction;
+            let choices = hnsw::bulk::choose(&index, &anchors, batch, ef_construction, |run| with_scratch(run))?;
+            let mut index = Index { rows: Edited { editor: &mut *editor, rows_read }, space };
+            let mut decisions = hnsw::bulk::connect(&mut index, &choices)?;
+            let index = Index { rows: editor.graph(), space };
+            hnsw::bulk::decide(&index, &mut decisions)?;
+            let mut index = Index { rows: Edited { editor, rows_read }, space };
+            hnsw::bulk::settle(&mut index, anchors, &choices, &decisions)?
         });
         self.state.anchors = Some(anchors);
         Ok(())
@@ -230,9 +253,9 @@ impl CollectionWriter {
         let parameters = self.state.parameters;
         let Self { editor, segments, rows_read, .. } = self;
         let anchors = with_scratch(|scratch| {
-            dispatch!(InstructionSet::best(), kernel => {
-                let mut codes = CodesMut { editor, rows_read, segments, metric: parameters.metric, kernel };
-                hnsw::remove(&mut codes, anchors, slot, parameters.ef_construction, scratch)
+            dispatch_space!(parameters, segments, space => {
+                let mut index = Index { rows: Edited { editor, rows_read }, space };
+                hnsw::remove(&mut index, anchors, slot, parameters.ef_construction, scratch)
             })
         })?;
         self.editor.delete(slot)?;
@@ -268,7 +291,7 @@ impl CollectionWriter {
     /// Writes code and vector.
     fn write_slot(&mut self, slot: Slot, key: u64, stamp: u64, vector: &[f32]) -> Result<NodeRecord> {
         let parameters = &self.state.parameters;
-        encode_into(vector, parameters.metric, key, stamp, &mut self.code);
+        encode_into(vector, parameters.metric, parameters.codes, key, stamp, &mut self.code);
         for (bytes, x) in self.bytes.chunks_exact_mut(4).zip(vector) {
             bytes.copy_from_slice(&x.to_le_bytes());
         }

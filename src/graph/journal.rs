@@ -354,6 +354,7 @@ mod tests {
             id: 1,
             dimension: 2,
             metric: 0,
+            codes: 1,
             m: 2,
             m0: 4,
             ef_construction: 10,

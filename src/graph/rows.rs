@@ -18,8 +18,8 @@
 //! state        0 u32 format version · 4 [u8; 16] store UUID · 20 u64 commit · 28 u32 next collection · 32 u32 next segment
 //!              · 36 u64 applied: nodes, keys and free lists have all of the journal's entries up to this commit
 //!              · 44 u64 removed: the commit of the last entry that was taken out of the journal
-//! collection   0 u32 id · 4 u32 dimension · 8 u8 metric · 9 u8 element type (0 = f32) · 10 u8 code kind (1 = 7-bit MinMax)
-//!              · 11 u16 m · 13 u16 m0 · 15 u32 ef_construction · 19 u64 seed · 27 u64 live · 35 u32 cursor · 39 u64 next stamp
+//! collection   0 u32 id · 4 u32 dimension · 8 u8 metric · 9 u8 element type (0 = f32) · 10 u8 code kind (0 = none,
+//!              1 = 7-bit MinMax) · 11 u16 m · 13 u16 m0 · 15 u32 ef_construction · 19 u64 seed · 27 u64 live · 35 u32 cursor · 39 u64 next stamp
 //!              · 47 u32 entry point (2³² − 1: empty) · 51 u8 its level · 52 u32 root
 //!              · 56 u64 folded: all of its rows have all of the journal's entries up to this commit
 //! segment      0 u32 collection · 4 u32 ordinal · 8 u32 base slot · 12 u32 capacity
@@ -355,6 +355,7 @@ pub(crate) struct CollectionRow {
     pub(crate) id: u32,
     pub(crate) dimension: u32,
     pub(crate) metric: u8,
+    pub(crate) codes: u8,
     pub(crate) m: u16,
     pub(crate) m0: u16,
     pub(crate) ef_construction: u32,
@@ -383,7 +384,7 @@ impl CollectionRow {
             dimension: self.dimension,
             metric: self.metric,
             element: 0,
-            code: 1,
+            code: self.codes,
             m: self.m,
             m0: self.m0,
             ef_construction: self.ef_construction,
@@ -404,11 +405,8 @@ impl CollectionRow {
 
     pub(super) fn from_content(place: &Place<'_>, content: &[u8]) -> Result<Self> {
         let fields = access::<CollectionFields>(place, content)?;
-        if fields.element != 0 || fields.code != 1 {
-            return Err(place.corrupted(format!(
-                "element type {} and code kind {}, which this version does not know",
-                fields.element, fields.code
-            )));
+        if fields.element != 0 {
+            return Err(place.corrupted(format!("unknown element type {}", fields.element)));
         }
         let (entry, root) = (u32::from_le_bytes(fields.entry), u32::from_le_bytes(fields.root));
         let (live, cursor) = (u64::from_le_bytes(fields.live), u32::from_le_bytes(fields.cursor));
@@ -422,6 +420,7 @@ impl CollectionRow {
             id: u32::from_le_bytes(fields.id),
             dimension: u32::from_le_bytes(fields.dimension),
             metric: fields.metric,
+            codes: fields.code,
             m: u16::from_le_bytes(fields.m),
             m0: u16::from_le_bytes(fields.m0),
             ef_construction: u32::from_le_bytes(fields.ef_construction),
@@ -465,6 +464,24 @@ mod tests {
         LinkRow { neighbors: vec![7, 5], inbound: vec![9], parent: Some(2), children: 1, losses: 6 }
     }
 
+    fn collection() -> CollectionRow {
+        CollectionRow {
+            id: 1,
+            dimension: 384,
+            metric: 1,
+            codes: 1,
+            m: 16,
+            m0: 32,
+            ef_construction: 200,
+            seed: 9,
+            live: 4,
+            cursor: 8,
+            next_stamp: 77,
+            folded: 5,
+            anchors: Some((1, 2, 3)),
+        }
+    }
+
     #[test]
     fn rows_keep_their_layout() {
         let node = NodeRecord { key: 1, stamp: 2, level: 3, code_crc: 4, vector_crc: 5 };
@@ -479,6 +496,20 @@ mod tests {
         let covered = [&[2, 3, 0, 0, 0, 4, 0, 0, 0, 1, 2, 3, 4], &golden[..]].concat();
         golden.extend(crc32fast::hash(&covered).to_le_bytes());
         assert_eq!(link().encode(&place(Kind::Link)), golden);
+
+        for codes in [0, 1] {
+            let mut golden = [1_u32.to_le_bytes(), 384_u32.to_le_bytes()].concat();
+            golden.extend([1, 0, codes]);
+            golden.extend([16_u16.to_le_bytes(), 32_u16.to_le_bytes()].concat());
+            golden.extend(200_u32.to_le_bytes());
+            golden.extend([9_u64.to_le_bytes(), 4_u64.to_le_bytes()].concat());
+            golden.extend(8_u32.to_le_bytes());
+            golden.extend(77_u64.to_le_bytes());
+            golden.extend([1, 0, 0, 0, 2, 3, 0, 0, 0]);
+            golden.extend(5_u64.to_le_bytes());
+            let row = CollectionRow { codes, ..collection() };
+            assert_eq!(row.content(), golden);
+        }
     }
 
     #[test]
@@ -491,20 +522,7 @@ mod tests {
         assert_eq!(LinkRow::decode(&at, &link().encode(&at), 0, CAPACITY, 10).unwrap(), link());
         assert!(LinkRow::decode(&at, &link().encode(&at), 0, CAPACITY, 9).is_err(), "slot 9 is beyond");
         let at = place(Kind::Collection);
-        let row = CollectionRow {
-            id: 1,
-            dimension: 384,
-            metric: 1,
-            m: 16,
-            m0: 32,
-            ef_construction: 200,
-            seed: 9,
-            live: 4,
-            cursor: 8,
-            next_stamp: 77,
-            folded: 5,
-            anchors: Some((1, 2, 3)),
-        };
+        let row = collection();
         assert_eq!(CollectionRow::decode(&at, &row.encode(&at)).unwrap(), row);
         let at = place(Kind::State);
         let row = StateRow {

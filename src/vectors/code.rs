@@ -20,11 +20,14 @@
 //! t+40   u64      the caller's key
 //! t+48   u64      stamp
 //! ```
+//!
+//! In a collection without codes ([`Codes::None`]) d and t are 0 here, and the first four scalars are 0: only the tail is left. It
+//! is verified as codes are, so that a slot without a code has the same identity.
 
 #![allow(clippy::indexing_slicing, reason = "a code slot's length is checked where it is formed")]
 
 use super::Geometry;
-use crate::options::Metric;
+use crate::options::{Codes, Metric};
 
 /// The bytes behind the codes.
 pub(crate) const CODE_TAIL: usize = 56;
@@ -137,14 +140,14 @@ impl CodeTail {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Code<'a> {
     bytes: &'a [u8],
-    dimension: usize,
+    coded: usize,
 }
 
 impl<'a> Code<'a> {
-    /// `bytes` are at least [`Geometry::code_len`] long.
+    /// `bytes` are at least [`Geometry::code_len`] long, `coded` of them components.
     #[inline]
-    pub(crate) fn new(bytes: &'a [u8], dimension: usize) -> Self {
-        Self { bytes, dimension }
+    pub(crate) fn new(bytes: &'a [u8], coded: usize) -> Self {
+        Self { bytes, coded }
     }
 
     /// Codes and scalars.
@@ -161,12 +164,12 @@ impl<'a> Code<'a> {
 
     #[inline]
     pub(crate) fn components(&self) -> &'a [u8] {
-        &self.bytes[..self.dimension]
+        &self.bytes[..self.coded]
     }
 
     #[inline]
     pub(crate) fn tail(&self) -> CodeTail {
-        let tail = &self.bytes[Geometry::tail_offset(self.dimension)..];
+        let tail = &self.bytes[Geometry::tail_offset(self.coded)..];
         CodeTail::read(tail.first_chunk().expect("a code slot holds its tail"))
     }
 }
@@ -207,8 +210,24 @@ fn range(vector: &[f32]) -> (f32, f32) {
 /// Codes `vector`, whose components are finite, into `out`, which is [`Geometry::code_len`] long.
 ///
 /// Two equal vectors get equal bytes but for key and stamp, on every machine: only IEEE operations with exact rounding are used.
-pub(crate) fn encode_into(vector: &[f32], metric: Metric, key: u64, stamp: u64, out: &mut [u8]) {
-    let norm = squared_norm(vector).sqrt();
+pub(crate) fn encode_into(
+    vector: &[f32],
+    metric: Metric,
+    codes: Codes,
+    key: u64,
+    stamp: u64,
+    out: &mut [u8],
+) {
+    let tail = CodeTail { norm: squared_norm(vector).sqrt(), key, stamp, ..CodeTail::default() };
+    match codes {
+        Codes::SevenBit => encode_seven_bit(vector, metric, tail, out),
+        Codes::None => tail.write(out),
+    }
+}
+
+/// Fills in the components and the scalars that decode them.
+fn encode_seven_bit(vector: &[f32], metric: Metric, tail: CodeTail, out: &mut [u8]) {
+    let norm = tail.norm;
     let unit = if metric == Metric::Cosine && norm > 0.0 { 1.0 / norm } else { 1.0 };
     // Multiplication by a positive number keeps the order, rounded or not. The least of zeros of both signs may be either;
     // with +0.0 added it is +0.0 on every machine.
@@ -231,9 +250,7 @@ pub(crate) fn encode_into(vector: &[f32], metric: Metric, key: u64, stamp: u64, 
         offset: low,
         sum: scale * sum as f64,
         square: scale * scale * square as f64,
-        norm,
-        key,
-        stamp,
+        ..tail
     };
     tail.write(&mut rest[padding..]);
 }
@@ -246,8 +263,8 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     fn code(vector: &[f32], metric: Metric) -> Vec<u8> {
-        let mut bytes = vec![0; Geometry::new(vector.len()).code_len()];
-        encode_into(vector, metric, 7, 9, &mut bytes);
+        let mut bytes = vec![0; Geometry::new(vector.len(), Codes::SevenBit).code_len()];
+        encode_into(vector, metric, Codes::SevenBit, 7, 9, &mut bytes);
         bytes
     }
 
@@ -360,6 +377,17 @@ mod tests {
         golden.extend((-1.0_f64).to_le_bytes());
         golden.extend((2.0_f64 / 127.0 * 191.0).to_le_bytes());
         golden.extend((2.0_f64 / 127.0 * (2.0 / 127.0) * 20_225.0).to_le_bytes());
+        golden.extend(2.0_f64.sqrt().to_le_bytes());
+        golden.extend(7_u64.to_le_bytes());
+        golden.extend(9_u64.to_le_bytes());
+        assert_eq!(bytes, golden);
+    }
+
+    #[test]
+    fn without_codes_only_the_tail_is_left() {
+        let mut bytes = vec![0xff; Geometry::new(3, Codes::None).code_len()];
+        encode_into(&[0.0, 1.0, -1.0], Metric::Cosine, Codes::None, 7, 9, &mut bytes);
+        let mut golden = vec![0; 32];
         golden.extend(2.0_f64.sqrt().to_le_bytes());
         golden.extend(7_u64.to_le_bytes());
         golden.extend(9_u64.to_le_bytes());

@@ -1,5 +1,14 @@
 //! Where in which segment a slot lives.
 //!
+//! A slot's vector and its code each lie at a fixed stride. With codes, a segment has two regions, so that a search that walks on
+//! codes touches them alone; without, it has one, in which the code's tail (norm, key, stamp) follows the vector that a search
+//! has just read:
+//!
+//! ```text
+//! with codes      header | code 0 | code 1 | …      | vector 0 | vector 1 | …
+//! without         header | vector 0, tail 0 | vector 1, tail 1 | …
+//! ```
+//!
 //! Segment capacities double from `unit` to `unit · 2ᵗ` and stay there, so that small stores stay small and large ones need
 //! few files. With s = slot + unit, segment i < t holds s in unit·2ⁱ .. unit·2ⁱ⁺¹; later segments hold unit·2ᵗ each:
 //!
@@ -10,6 +19,7 @@
 
 use super::Slot;
 use super::code::CODE_TAIL;
+use crate::options::Codes;
 
 /// Regions of a segment start at multiples of Windows' mapping granularity, which is also a multiple of all page sizes.
 pub(crate) const REGION_ALIGNMENT: u64 = 64 * 1024;
@@ -20,10 +30,15 @@ const SMALLEST_SEGMENT: usize = 128 * 1024;
 const LARGEST_SEGMENT: usize = 64 * 1024 * 1024;
 const MOST_SLOTS_IN_FIRST: usize = 1024;
 
-/// Strides and capacities of a collection's segments, a function of the dimension alone.
+/// Strides and capacities of a collection's segments, a function of the dimension and the kind of codes alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) dimension: usize,
+    pub(crate) codes: Codes,
+    /// Bytes of a code before its tail: one per component, or none.
+    pub(crate) coded: usize,
+    /// Where the first code begins.
+    first_code: u64,
     pub(crate) code_stride: usize,
     pub(crate) vector_stride: usize,
     unit_log2: u32,
@@ -32,24 +47,35 @@ pub(crate) struct Geometry {
 
 impl Geometry {
     /// `dimension` is 1..=65,535, so nothing here overflows.
-    pub(crate) fn new(dimension: usize) -> Self {
-        let code_stride = (Self::tail_offset(dimension) + CODE_TAIL).next_multiple_of(SLOT_ALIGNMENT);
-        let vector_stride = (dimension * 4).next_multiple_of(SLOT_ALIGNMENT);
-        let bytes = code_stride + vector_stride;
+    pub(crate) fn new(dimension: usize, codes: Codes) -> Self {
+        let vector = dimension * 4;
+        let (coded, first_code, code_stride, vector_stride, bytes) = match codes {
+            Codes::SevenBit => {
+                let code = (Self::tail_offset(dimension) + CODE_TAIL).next_multiple_of(SLOT_ALIGNMENT);
+                let vector = vector.next_multiple_of(SLOT_ALIGNMENT);
+                (dimension, REGION_ALIGNMENT, code, vector, code + vector)
+            }
+            Codes::None => {
+                let tail = vector.next_multiple_of(8);
+                let both = (tail + CODE_TAIL).next_multiple_of(SLOT_ALIGNMENT);
+                (0, REGION_ALIGNMENT + tail as u64, both, both, both)
+            }
+        };
         let unit = (SMALLEST_SEGMENT / bytes).clamp(1, MOST_SLOTS_IN_FIRST);
         let largest = (LARGEST_SEGMENT / bytes).max(unit);
         let unit_log2 = unit.ilog2();
-        Self { dimension, code_stride, vector_stride, unit_log2, steps: largest.ilog2() - unit_log2 }
+        let steps = largest.ilog2() - unit_log2;
+        Self { dimension, codes, coded, first_code, code_stride, vector_stride, unit_log2, steps }
     }
 
-    /// Where the scalars begin in a code slot: behind the codes, at a multiple of 8.
-    pub(crate) fn tail_offset(dimension: usize) -> usize {
-        dimension.next_multiple_of(8)
+    /// Where the scalars begin in a code of so many components: behind them, at a multiple of 8.
+    pub(crate) fn tail_offset(coded: usize) -> usize {
+        coded.next_multiple_of(8)
     }
 
     /// The bytes of a code slot that mean something.
     pub(crate) fn code_len(&self) -> usize {
-        Self::tail_offset(self.dimension) + CODE_TAIL
+        Self::tail_offset(self.coded) + CODE_TAIL
     }
 
     pub(crate) fn vector_len(&self) -> usize {
@@ -87,13 +113,26 @@ impl Geometry {
         Slot::try_from(shifted - unit).ok()
     }
 
-    pub(crate) fn codes_offset(&self) -> u64 {
-        REGION_ALIGNMENT
+    /// Where the code at `index` begins in a segment's file.
+    #[inline]
+    pub(crate) fn code_offset(&self, index: usize) -> u64 {
+        self.first_code + index as u64 * self.code_stride as u64
     }
 
+    /// Where the vectors region of a segment begins.
+    #[inline]
     pub(crate) fn vectors_offset(&self, capacity: u32) -> u64 {
-        let codes = u64::from(capacity) * self.code_stride as u64;
-        self.codes_offset() + codes.next_multiple_of(REGION_ALIGNMENT)
+        let codes = match self.codes {
+            Codes::SevenBit => u64::from(capacity) * self.code_stride as u64,
+            Codes::None => 0,
+        };
+        REGION_ALIGNMENT + codes.next_multiple_of(REGION_ALIGNMENT)
+    }
+
+    /// Where the vector at `index` begins in the file of a segment.
+    #[inline]
+    pub(crate) fn vector_offset(&self, capacity: u32, index: usize) -> u64 {
+        self.vectors_offset(capacity) + index as u64 * self.vector_stride as u64
     }
 
     pub(crate) fn file_len(&self, capacity: u32) -> u64 {
@@ -106,18 +145,22 @@ impl Geometry {
 mod tests {
     use super::*;
 
+    fn geometries(dimensions: &[usize]) -> impl Iterator<Item = Geometry> {
+        let both = |&dimension| [Codes::SevenBit, Codes::None].map(|codes| Geometry::new(dimension, codes));
+        dimensions.iter().flat_map(both)
+    }
+
     #[test]
     fn every_slot_has_one_place_and_segments_follow_each_other() {
-        for dimension in [1, 2, 3, 64, 128, 384, 1536, 65_535] {
-            let geometry = Geometry::new(dimension);
+        for geometry in geometries(&[1, 2, 3, 64, 128, 384, 1536, 65_535]) {
             let mut next = 0_u64;
             for ordinal in 0..40 {
-                assert_eq!(geometry.base(ordinal).map(u64::from), Some(next), "d {dimension}, {ordinal}");
+                assert_eq!(geometry.base(ordinal).map(u64::from), Some(next), "{geometry:?}, {ordinal}");
                 let capacity = geometry.capacity(ordinal);
                 for index in [0, 1, capacity / 2, capacity - 1] {
                     let index = index.min(capacity - 1);
                     let slot = Slot::try_from(next).unwrap() + index;
-                    assert_eq!(geometry.locate(slot), (ordinal, index as usize), "d {dimension}");
+                    assert_eq!(geometry.locate(slot), (ordinal, index as usize), "{geometry:?}");
                 }
                 next += u64::from(capacity);
             }
@@ -126,23 +169,54 @@ mod tests {
 
     #[test]
     fn the_last_slots_are_addressable_and_nothing_lies_beyond_them() {
-        let geometry = Geometry::new(1);
-        let (ordinal, index) = geometry.locate(Slot::MAX);
-        assert!(geometry.base(ordinal).is_some());
-        assert!(index < geometry.capacity(ordinal) as usize);
-        assert_eq!(geometry.base(ordinal + 1), None);
+        for geometry in geometries(&[1]) {
+            let (ordinal, index) = geometry.locate(Slot::MAX);
+            assert!(geometry.base(ordinal).is_some());
+            assert!(index < geometry.capacity(ordinal) as usize);
+            assert_eq!(geometry.base(ordinal + 1), None);
+        }
     }
 
     #[test]
     fn sizes_are_bounded_and_regions_aligned() {
-        for dimension in [1, 16, 384, 4096, 65_535] {
-            let geometry = Geometry::new(dimension);
+        for geometry in geometries(&[1, 16, 384, 4096, 65_535]) {
             let small = geometry.file_len(geometry.capacity(0));
             let large = geometry.file_len(geometry.capacity(1000));
-            assert!(small <= 512 * 1024 || dimension > 16_384, "d {dimension}: {small}");
-            assert!(large <= 66 * 1024 * 1024, "d {dimension}: {large}");
+            assert!(small <= 512 * 1024 || geometry.dimension > 16_384, "{geometry:?}: {small}");
+            assert!(large <= 66 * 1024 * 1024, "{geometry:?}: {large}");
             assert_eq!(geometry.vectors_offset(geometry.capacity(3)) % REGION_ALIGNMENT, 0);
             assert_eq!(geometry.code_stride % 64, 0);
+            assert_eq!(geometry.vector_stride % 64, 0);
         }
+    }
+
+    /// Two slots of a segment side by side: nothing overlaps, nothing lies beyond the end.
+    #[test]
+    fn codes_and_vectors_have_their_bytes_to_themselves() {
+        for geometry in geometries(&[1, 2, 3, 7, 14, 15, 16, 17, 100, 384, 65_535]) {
+            let capacity = geometry.capacity(1);
+            let mut places: Vec<(u64, u64)> = Vec::new();
+            for index in [0, 1, capacity as usize - 1] {
+                let (code, vector) = (geometry.code_offset(index), geometry.vector_offset(capacity, index));
+                places.push((code, code + geometry.code_len() as u64));
+                places.push((vector, vector + geometry.vector_len() as u64));
+                assert_eq!((code % 8, vector % 64), (0, 0), "{geometry:?}");
+            }
+            places.sort_unstable();
+            places.dedup();
+            assert!(places.is_sorted_by(|a, b| a.1 <= b.0), "{geometry:?}: {places:?}");
+            assert!(places[0].0 >= REGION_ALIGNMENT);
+            assert!(places.last().unwrap().1 <= geometry.file_len(capacity), "{geometry:?}: {places:?}");
+        }
+    }
+
+    #[test]
+    fn without_codes_the_tail_follows_the_vector() {
+        let geometry = Geometry::new(3, Codes::None);
+        assert_eq!((geometry.vector_offset(8, 2), geometry.vector_stride), (65_536 + 256, 128));
+        assert_eq!((geometry.code_offset(2), geometry.code_len()), (65_536 + 256 + 16, 56));
+        // The tail fits into what would be padding, or into one more cache line.
+        assert_eq!(Geometry::new(384, Codes::None).vector_stride, 1536 + 64);
+        assert_eq!(Geometry::new(386, Codes::None).vector_stride, 1536 + 64);
     }
 }

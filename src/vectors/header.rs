@@ -12,8 +12,8 @@
 //! 40   u32       capacity in slots
 //! 44   u32       dimension
 //! 48   u8        element type: 0 = f32
-//! 49   u8        code kind: 1 = 7-bit MinMax
-//! 50   u32       code stride
+//! 49   u8        code kind: 0 = none, 1 = 7-bit MinMax
+//! 50   u32       code stride (without codes, that of the vectors, which the tails follow)
 //! 54   u32       vector stride
 //! 58   u64       offset of the vectors region (codes start at 65,536)
 //! 66   u32       CRC-32 of bytes 0..66
@@ -81,7 +81,7 @@ impl Header {
             capacity: self.capacity,
             dimension: g.dimension as u32,
             element: 0,
-            code: 1,
+            code: g.codes.to_byte(),
             code_stride: g.code_stride as u32,
             vector_stride: g.vector_stride as u32,
             vectors_offset: g.vectors_offset(self.capacity),
@@ -104,18 +104,20 @@ impl Header {
         }
         if *bytes != self.encode() {
             return Err(Mismatch::Other(format!(
-                "a header of collection {}, segment {:08x}, ordinal {}, capacity {}, dimension {} where collection {}, \
-                 segment {:08x}, ordinal {}, capacity {}, dimension {} was expected",
+                "a header of collection {}, segment {:08x}, ordinal {}, capacity {}, dimension {}, code kind {} where \
+                 collection {}, segment {:08x}, ordinal {}, capacity {}, dimension {}, code kind {} was expected",
                 u32::from_le_bytes(found.collection),
                 u32::from_le_bytes(found.segment),
                 u32::from_le_bytes(found.ordinal),
                 u32::from_le_bytes(found.capacity),
                 u32::from_le_bytes(found.dimension),
+                found.code,
                 self.collection,
                 self.segment,
                 self.ordinal,
                 self.capacity,
                 self.geometry.dimension,
+                self.geometry.codes.to_byte(),
             )));
         }
         Ok(())
@@ -148,32 +150,41 @@ fn decode(bytes: &[u8; HEADER_LEN]) -> Result<&ArchivedFields, Mismatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Codes;
 
-    fn header() -> Header {
-        let geometry = Geometry::new(384);
+    fn header(codes: Codes) -> Header {
+        let geometry = Geometry::new(384, codes);
         Header { store: [3; 16], collection: 5, segment: 42, ordinal: 1, capacity: 128, geometry }
     }
 
     #[test]
     fn a_header_keeps_its_layout() {
-        let bytes = header().encode();
-        let mut golden = b"NESTLSEG".to_vec();
-        golden.extend(1_u32.to_le_bytes());
-        golden.extend([3; 16]);
-        for word in [5_u32, 42, 1, 128, 384] {
-            golden.extend(word.to_le_bytes());
+        let seven_bit = (Codes::SevenBit, 1, 448_u32, 1536_u32, 65_536_u64 * 2);
+        let none = (Codes::None, 0, 1600, 1600, 65_536);
+        for (codes, kind, code_stride, vector_stride, vectors) in [seven_bit, none] {
+            let mut golden = b"NESTLSEG".to_vec();
+            golden.extend(1_u32.to_le_bytes());
+            golden.extend([3; 16]);
+            for word in [5_u32, 42, 1, 128, 384] {
+                golden.extend(word.to_le_bytes());
+            }
+            golden.extend([0, kind]);
+            golden.extend(code_stride.to_le_bytes());
+            golden.extend(vector_stride.to_le_bytes());
+            golden.extend(vectors.to_le_bytes());
+            golden.extend(crc32fast::hash(&golden).to_le_bytes());
+            assert_eq!(header(codes).encode().as_slice(), golden);
         }
-        golden.extend([0, 1]);
-        golden.extend(448_u32.to_le_bytes());
-        golden.extend(1536_u32.to_le_bytes());
-        golden.extend((65_536_u64 * 2).to_le_bytes());
-        golden.extend(crc32fast::hash(&golden).to_le_bytes());
-        assert_eq!(bytes.as_slice(), golden);
+    }
+
+    #[test]
+    fn a_header_of_another_kind_of_codes_is_refused() {
+        assert!(header(Codes::SevenBit).check(&header(Codes::None).encode()).is_err());
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let expected = header();
+        let expected = header(Codes::SevenBit);
         for bit in 0..HEADER_LEN * 8 {
             let mut bytes = expected.encode();
             bytes[bit / 8] ^= 1 << (bit % 8);

@@ -1,4 +1,4 @@
-//! Vectors and their codes, in fixed-capacity segment files that are mapped read-only.
+//! Vectors and, where a collection has them, their codes, in fixed-capacity segment files that are mapped read-only.
 //!
 //! A segment is written with positional writes and read through its map; it never shrinks and never moves. A [slot](Slot)
 //! names a place: the [`Geometry`] of a collection turns it into a segment and an offset. Whether the bytes at that place are
@@ -15,7 +15,7 @@ pub(crate) use allocator::SegmentAllocator;
 pub(crate) use code::{Code, CodeTail, encode_into, squared_norm};
 pub(crate) use geometry::Geometry;
 pub(crate) use header::{HEADER_LEN, SEGMENT_FORMAT, sniff_uuid};
-pub(crate) use segment::{Segment, SlotIdentity, file_name, orphans};
+pub(crate) use segment::{Segment, SlotIdentity, StoredVector, file_name, orphans};
 pub(crate) use set::SegmentSet;
 
 /// A place for one node of a collection: its vector, code, record and links. The caller's keys map to slots; slots are reused.

@@ -48,6 +48,35 @@ pub(crate) struct SlotIdentity {
     pub(crate) vector_crc: u32,
 }
 
+/// A vector as it lies in a segment, at a multiple of 64 bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredVector<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> StoredVector<'a> {
+    /// Its bytes, little-endian.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Its components: borrowed where the machine's floats are little-endian.
+    #[inline]
+    pub(crate) fn components(&self) -> Cow<'a, [f32]> {
+        let bytes = self.bytes;
+        if cfg!(target_endian = "little") {
+            // SAFETY: (1) every bit pattern is an f32; (2) the pointer is aligned: only `Segment::vector` forms this type, the
+            // map begins at a page, the vectors region at a multiple of 64 KiB and each vector at a multiple of 64 bytes;
+            // (3) bytes.len() / 4 × f32 lie inside of `bytes`, whose lifetime the result keeps.
+            let floats = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast::<f32>(), bytes.len() / 4) };
+            Cow::Borrowed(floats)
+        } else {
+            Cow::Owned(bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
+        }
+    }
+}
+
 /// A segment of one collection, shared by all snapshots that use it. The file is opened and mapped at the first use.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -183,32 +212,20 @@ impl Segment {
     #[inline]
     pub(crate) fn code(&self, index: usize) -> Code<'_> {
         let geometry = &self.header.geometry;
-        let offset = geometry.codes_offset() + index as u64 * geometry.code_stride as u64;
-        Code::new(self.slice(offset, geometry.code_len()), geometry.dimension)
+        Code::new(self.slice(geometry.code_offset(index), geometry.code_len()), geometry.coded)
     }
 
     /// The vector at `index` as stored. The segment must be open.
     #[inline]
-    pub(crate) fn vector_bytes(&self, index: usize) -> &[u8] {
+    fn vector_bytes(&self, index: usize) -> &[u8] {
         let geometry = &self.header.geometry;
-        let offset =
-            geometry.vectors_offset(self.header.capacity) + index as u64 * geometry.vector_stride as u64;
-        self.slice(offset, geometry.vector_len())
+        self.slice(geometry.vector_offset(self.header.capacity, index), geometry.vector_len())
     }
 
-    /// The vector at `index`: borrowed where the machine's floats are little-endian. The segment must be open.
+    /// The vector at `index`. The segment must be open.
     #[inline]
-    pub(crate) fn vector(&self, index: usize) -> Cow<'_, [f32]> {
-        let bytes = self.vector_bytes(index);
-        if cfg!(target_endian = "little") {
-            // SAFETY: (1) every bit pattern is an f32; (2) the pointer is aligned: the map begins at a page, the vectors
-            // region at a multiple of 64 KiB and each slot at a multiple of 64 bytes; (3) the length is 4 bytes times the
-            // dimension, so dimension × f32 lie inside of `bytes`, whose lifetime the result keeps.
-            let floats = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast::<f32>(), bytes.len() / 4) };
-            Cow::Borrowed(floats)
-        } else {
-            Cow::Owned(bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
-        }
+    pub(crate) fn vector(&self, index: usize) -> StoredVector<'_> {
+        StoredVector { bytes: self.vector_bytes(index) }
     }
 
     /// True when the code at `index` has been compared with its record, or was written, by this process.
@@ -223,14 +240,22 @@ impl Segment {
         if self.is_code_verified(index) { Some(self.code(index)) } else { None }
     }
 
+    /// The vector and the code at `index`, if both have been verified.
+    #[inline]
+    pub(crate) fn verified_vector(&self, index: usize) -> Option<(StoredVector<'_>, Code<'_>)> {
+        if self.is_vector_verified(index) && self.is_code_verified(index) {
+            Some((self.vector(index), self.code(index)))
+        } else {
+            None
+        }
+    }
+
     /// Opens the segment and compares the code at `index` with the record.
     pub(crate) fn verify_code(&self, index: usize, identity: &SlotIdentity) -> Result<()> {
         self.open()?;
-        let geometry = &self.header.geometry;
-        let offset = geometry.codes_offset() + index as u64 * geometry.code_stride as u64;
-        let bytes = self.slice(offset, geometry.code_len());
-        let crc = crc32fast::hash(bytes);
-        let tail = self.code(index).tail();
+        let code = self.code(index);
+        let crc = crc32fast::hash(code.bytes());
+        let tail = code.tail();
         if crc != identity.code_crc || tail.stamp != identity.stamp || tail.key != identity.key {
             return Err(self.mismatch(index, "code", crc, identity.code_crc));
         }
@@ -276,9 +301,8 @@ impl Segment {
             "a slot write stays inside of its slot"
         );
         let opened = self.ensure_open()?;
-        let code_at = geometry.codes_offset() + index as u64 * geometry.code_stride as u64;
-        let vector_at =
-            geometry.vectors_offset(self.header.capacity) + index as u64 * geometry.vector_stride as u64;
+        let code_at = geometry.code_offset(index);
+        let vector_at = geometry.vector_offset(self.header.capacity, index);
         self.dirty.store(true, Ordering::Release);
         for (offset, bytes) in [(code_at, code), (vector_at, vector)] {
             opened.file.write_all_at(offset, bytes).map_err(|e| Error::io("write", opened.file.path(), e))?;

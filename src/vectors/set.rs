@@ -2,11 +2,10 @@
 
 #![allow(clippy::indexing_slicing, reason = "slots are verified, which locates them, before they are read")]
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::code::Code;
-use super::segment::{Segment, SlotIdentity};
+use super::segment::{Segment, SlotIdentity, StoredVector};
 use super::{Geometry, Slot};
 use crate::distance::Kernel;
 use crate::error::{Error, Result};
@@ -54,6 +53,13 @@ impl SegmentSet {
         self.segments.get(ordinal)?.verified_code(index)
     }
 
+    /// The vector of a slot and its code, if both have been verified.
+    #[inline]
+    pub(crate) fn verified_vector(&self, slot: Slot) -> Option<(StoredVector<'_>, Code<'_>)> {
+        let (ordinal, index) = self.geometry.locate(slot);
+        self.segments.get(ordinal)?.verified_vector(index)
+    }
+
     /// Compares a slot's code with its record: once in a process, afterwards it is one bit test.
     pub(crate) fn verify_code(&self, slot: Slot, identity: &SlotIdentity) -> Result<()> {
         let (segment, index) = self.place(slot)?;
@@ -76,7 +82,7 @@ impl SegmentSet {
     pub(crate) fn prefetch_vector(&self, slot: Slot, kernel: impl Kernel) {
         let (ordinal, index) = self.geometry.locate(slot);
         if let Some(segment) = self.segments.get(ordinal).filter(|segment| segment.is_open()) {
-            kernel.prefetch(segment.vector_bytes(index));
+            kernel.prefetch(segment.vector(index).bytes());
         }
     }
 
@@ -89,7 +95,7 @@ impl SegmentSet {
 
     /// The vector of a verified slot.
     #[inline]
-    pub(crate) fn vector(&self, slot: Slot) -> Cow<'_, [f32]> {
+    pub(crate) fn vector(&self, slot: Slot) -> StoredVector<'_> {
         let (ordinal, index) = self.geometry.locate(slot);
         self.segments[ordinal].vector(index)
     }
