@@ -247,6 +247,22 @@ fn what_is_left_unstated_is_what_is_stored() {
 }
 
 #[test]
+fn a_collection_imported_without_codes_stays_so_and_is_searched_as_any_other() {
+    let work = Workplace::new();
+    work.succeeds(["import", "s", "c", "base.fvecs", "--no-codes", "--limit", "100"]);
+    work.succeeds(["import", "s", "c", "base.fvecs"]);
+    assert!(work.succeeds(["stats", "s"]).contains("codes           none"));
+    assert_eq!(work.json(["stats", "s"])["collections"][0]["codes"], "none");
+    let bench = work.json(["bench", "s", "c", "--queries", "query.fvecs", "--ef", "500"]);
+    assert_eq!(bench["recall"], 1.0);
+    assert!(work.succeeds(["check", "s"]).ends_with("no problems\n"));
+
+    work.succeeds(["import", "s", "coded", "base.fvecs"]);
+    assert_eq!(work.json(["stats", "s"])["collections"][1]["codes"], "7-bit");
+    work.fails(["import", "s", "coded", "base.fvecs", "--no-codes"], &["codes 7-bit", "none"]);
+}
+
+#[test]
 fn a_file_that_cannot_be_imported_leaves_no_store() {
     let work = Workplace::new();
     work.write("empty.fvecs", &[]);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum, value_parser};
 use indicatif::{HumanBytes, HumanCount};
-use nestling::{CollectionDefinition, Error, Metric, Store, VectorSubject};
+use nestling::{Codes, CollectionDefinition, Error, Metric, Store, VectorSubject};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -38,6 +38,9 @@ pub(crate) struct Import {
     /// Seed of the nodes' levels: what is stored, or 0 for a new collection
     #[arg(long)]
     seed: Option<u64>,
+    /// Keep no 7-bit codes and search on the vectors themselves: for a new collection of data that codes suit badly
+    #[arg(long)]
+    no_codes: bool,
     /// Key of the first row that is imported, counted after the skipped rows
     #[arg(long, default_value_t = 0)]
     first_key: u64,
@@ -162,6 +165,9 @@ impl Import {
         }
         if let Some(seed) = self.seed {
             definition = definition.seed(seed);
+        }
+        if self.no_codes {
+            definition = definition.codes(Codes::None);
         }
         Ok(definition)
     }
