@@ -11,7 +11,7 @@ use std::path::Path;
 
 use nestling::redb::{self, MultimapTableDefinition, ReadableDatabase, ReadableTable, TableDefinition};
 use nestling::{
-    CollectionDefinition, CollectionMut, Error, Hit, Metric, Store, VectorDefect, VectorSubject,
+    Codes, CollectionDefinition, CollectionMut, Error, Hit, Metric, Store, VectorDefect, VectorSubject,
     WriteTransaction,
 };
 use rand::rngs::StdRng;
@@ -510,6 +510,7 @@ fn other_parameters_than_the_stored_ones_are_refused() {
         (base(3, Metric::L2).m(9), "m", "8", "9"),
         (base(3, Metric::L2).m0(16), "m0", "20", "16"),
         (base(3, Metric::L2).seed(0), "seed", "9", "0"),
+        (base(3, Metric::L2).codes(Codes::None), "codes", "7-bit", "none"),
     ];
     for (definition, parameter, stored, stated) in other {
         let what = format!("{definition:?}");
@@ -542,6 +543,7 @@ fn other_parameters_than_the_stored_ones_are_refused() {
         base(3, Metric::L2).m(8),
         base(3, Metric::L2).m0(20),
         base(3, Metric::L2).seed(9),
+        base(3, Metric::L2).codes(Codes::SevenBit),
         base(3, Metric::L2).ef_construction(8),
         base(3, Metric::L2).ef_construction(400).m(8).m0(20),
     ];

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, Once};
 use nestling::redb::{
     self, Key, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TypeName, Value,
 };
-use nestling::{Collection, CollectionDefinition, Error, Hit, Metric, Store, VectorAccess};
+use nestling::{Codes, Collection, CollectionDefinition, Error, Hit, Metric, Store, VectorAccess};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, index};
 use rand::{RngExt, SeedableRng};
@@ -119,16 +119,21 @@ impl Fixture {
     fn with_vectors(n: u64, seed: u64) -> Self {
         let later: [(&[u64], &[u64]); 3] =
             [(&[3, 50, 99, 20, 21, 22], &[]), (&[], &[7, 8, 60, 101, 102]), (&[0, 1], &[9])];
-        Self::made_by(n, seed, &later)
+        Self::made_by(POINTS, n, seed, &later)
+    }
+
+    /// About a hundred vectors in a collection without codes.
+    fn without_codes(seed: u64) -> Self {
+        Self::made_by(POINTS.codes(Codes::None), 100, seed, &[(&[3, 50, 99], &[7, 101]), (&[0], &[9])])
     }
 
     /// About a hundred vectors, of which all rows are in the tables: a new collection's go there.
     fn in_tables(seed: u64) -> Self {
-        Self::made_by(100, seed, &[])
+        Self::made_by(POINTS, 100, seed, &[])
     }
 
     /// `n` vectors, and some more and fewer in the same transaction; then what later ones removed and inserted.
-    fn made_by(n: u64, seed: u64, later: &[(&[u64], &[u64])]) -> Self {
+    fn made_by(definition: CollectionDefinition<'_>, n: u64, seed: u64, later: &[(&[u64], &[u64])]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store");
         let mut rng = StdRng::seed_from_u64(seed);
@@ -139,7 +144,7 @@ impl Fixture {
         let transactions = std::iter::once(&first[..]).chain(later.chunks(1));
         for steps in transactions {
             let tx = store.begin_write().unwrap();
-            let mut points = tx.open_collection(POINTS).unwrap();
+            let mut points = tx.open_collection(definition).unwrap();
             for (removed, inserted) in steps {
                 for &key in *inserted {
                     let vector = point(&mut rng);
@@ -295,6 +300,9 @@ fn squared_l2(x: &[f32], y: &[f32]) -> f64 {
 
 /// Where things are in a segment, as its header says.
 struct Layout {
+    /// Bytes of a code before its tail.
+    coded: u64,
+    first_code: u64,
     code_stride: u64,
     vector_stride: u64,
     vectors: u64,
@@ -303,7 +311,9 @@ struct Layout {
 const HEADER: u64 = 70;
 const CODES: u64 = 65_536;
 /// The bytes of a slot that mean something.
-const CODE: u64 = DIMENSION as u64 + 56;
+const CODE: u64 = DIMENSION as u64 + TAIL;
+/// Five scalars, the key, the stamp.
+const TAIL: u64 = 56;
 const VECTOR: u64 = 4 * DIMENSION as u64;
 
 impl Layout {
@@ -313,13 +323,17 @@ impl Layout {
             file.read_exact_at(&mut bytes, offset).unwrap();
             u64::from(u32::from_le_bytes(bytes))
         };
-        let layout = Self { code_stride: word(50), vector_stride: word(54), vectors: word(58) };
-        assert!(layout.code_stride >= CODE && layout.vector_stride >= VECTOR && layout.vectors > CODES);
-        layout
+        let mut kind = [0];
+        file.read_exact_at(&mut kind, 49).unwrap();
+        let (code_stride, vector_stride, vectors) = (word(50), word(54), word(58));
+        // Without codes, the tail follows the vector.
+        let (coded, first_code) = if kind[0] == 0 { (0, CODES + VECTOR) } else { (DIMENSION as u64, CODES) };
+        assert!(code_stride >= coded + TAIL && vector_stride >= VECTOR && vectors >= CODES);
+        Self { coded, first_code, code_stride, vector_stride, vectors }
     }
 
     fn code(&self, slot: u32) -> u64 {
-        CODES + u64::from(slot) * self.code_stride
+        self.first_code + u64::from(slot) * self.code_stride
     }
 
     fn vector(&self, slot: u32) -> u64 {
@@ -336,15 +350,11 @@ fn live_slots(fixture: &Fixture, file: &File, layout: &Layout) -> BTreeSet<u32> 
         u64::from_le_bytes(bytes)
     };
     let mut newest: BTreeMap<u64, (u64, u32)> = BTreeMap::new();
-    let behind_code = DIMENSION as u64;
     for slot in 0..2 * fixture.expected.vectors.len() as u32 {
-        let (scale, key, stamp) = (
-            word(layout.code(slot) + behind_code),
-            word(layout.code(slot) + behind_code + 40),
-            word(layout.code(slot) + behind_code + 48),
-        );
+        let tail = layout.code(slot) + layout.coded;
+        let (norm, key, stamp) = (word(tail + 32), word(tail + 40), word(tail + 48));
         let stored = fixture.expected.vectors.get(&key).is_some_and(Option::is_some);
-        if scale != 0 && stored && newest.get(&key).is_none_or(|&(newest, _)| newest < stamp) {
+        if norm != 0 && stored && newest.get(&key).is_none_or(|&(newest, _)| newest < stamp) {
             newest.insert(key, (stamp, slot));
         }
     }
@@ -371,9 +381,15 @@ fn mask(rng: &mut StdRng) -> u8 {
 }
 
 /// Every byte of a region of every slot that was ever used, and of the padding behind it.
-fn flip_slots(seed: u64, offset: impl Fn(&Layout, u32) -> u64, len: u64, stride: impl Fn(&Layout) -> u64) {
+fn flip_slots(
+    seed: u64,
+    fixture: impl Fn(u64) -> Fixture,
+    offset: impl Fn(&Layout, u32) -> u64,
+    len: u64,
+    stride: impl Fn(&Layout) -> u64,
+) {
     println!("seed {seed}");
-    let fixture = Fixture::new(seed);
+    let fixture = fixture(seed);
     let mut rng = StdRng::seed_from_u64(seed);
     let file = open_for_patching(&fixture.segment());
     let layout = Layout::read(&file);
@@ -412,12 +428,17 @@ fn flip_slots(seed: u64, offset: impl Fn(&Layout, u32) -> u64, len: u64, stride:
 
 #[test]
 fn every_flipped_byte_of_a_code_is_noticed() {
-    flip_slots(11, Layout::code, CODE, |layout| layout.code_stride);
+    flip_slots(11, Fixture::new, Layout::code, CODE, |layout| layout.code_stride);
 }
 
 #[test]
 fn every_flipped_byte_of_a_vector_is_noticed() {
-    flip_slots(12, Layout::vector, VECTOR, |layout| layout.vector_stride);
+    flip_slots(12, Fixture::new, Layout::vector, VECTOR, |layout| layout.vector_stride);
+}
+
+#[test]
+fn every_flipped_byte_of_a_vector_without_a_code_is_noticed_and_of_the_tail_behind_it() {
+    flip_slots(14, Fixture::without_codes, Layout::vector, VECTOR + TAIL, |layout| layout.vector_stride);
 }
 
 #[test]

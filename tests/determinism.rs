@@ -5,6 +5,9 @@
 //! the iteration order of a hash map, to a reader that decides which slots are reused, to state that an aborted transaction
 //! leaves behind.
 //!
+//! With codes it is the same on every CPU, since sums of codes are exact. Without them ([`Codes::None`]) it is the same wherever the
+//! same kernels run, as they do within this test.
+//!
 //! The graph itself is private. What is compared shows it: the shape of every layer, the path of narrow searches (how many
 //! distances they compute and how many nodes they expand differs as soon as a few edges do, which the last test verifies),
 //! and the segment files, byte for byte, which show what got which slot.
@@ -14,17 +17,22 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use nestling::{
-    CollectionDefinition, CollectionMut, Hit, LayerStats, Metric, QueryStatistics, Store, WriteTransaction,
+    Codes, CollectionDefinition, CollectionMut, Hit, LayerStats, Metric, QueryStatistics, Store,
+    WriteTransaction,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 const DIMENSION: usize = 24;
 const KEYS: u64 = 3_000;
-const COLLECTIONS: [CollectionDefinition; 3] = [
+const COLLECTIONS: [CollectionDefinition; 4] = [
     CollectionDefinition::new("l2", DIMENSION, Metric::L2).m(4).ef_construction(40).seed(1),
     CollectionDefinition::new("cosine", DIMENSION, Metric::Cosine).m(8).ef_construction(60).seed(2),
     CollectionDefinition::new("dot", DIMENSION, Metric::Dot).m(2).m0(6).ef_construction(30).seed(3),
+    CollectionDefinition::new("uncoded", DIMENSION, Metric::Cosine)
+        .m(6)
+        .ef_construction(40)
+        .codes(Codes::None),
 ];
 const TRANSACTIONS: u64 = 10;
 
@@ -117,9 +125,10 @@ impl Run {
         Fingerprint { graphs, segments: segments(&path) }
     }
 
-    fn definitions(&self) -> [CollectionDefinition<'static>; 3] {
-        let [l2, cosine, dot] = COLLECTIONS;
-        [l2.seed(self.seed + 1), cosine.seed(self.seed + 2), dot.seed(self.seed + 3)]
+    fn definitions(&self) -> [CollectionDefinition<'static>; 4] {
+        let [l2, cosine, dot, uncoded] = COLLECTIONS;
+        let seed = self.seed;
+        [l2.seed(seed + 1), cosine.seed(seed + 2), dot.seed(seed + 3), uncoded.seed(seed + 4)]
     }
 
     /// One transaction of bulk and single insertions, updates and removals.

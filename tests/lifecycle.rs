@@ -12,7 +12,7 @@ use std::thread;
 
 use nestling::redb::{ReadableTable, TableDefinition};
 use nestling::{
-    CloseError, Collection, CollectionDefinition, CollectionStats, Durability, Error, Metric,
+    CloseError, Codes, Collection, CollectionDefinition, CollectionStats, Durability, Error, Metric,
     ReadTransaction, Store, VectorAccess,
 };
 use rand::rngs::StdRng;
@@ -109,19 +109,21 @@ fn a_snapshot_loads_its_pages_after_the_collection_was_dropped() {
 /// codes in segments that nothing had opened yet, and panicked.
 #[test]
 fn the_first_operation_after_opening_may_be_a_removal() {
-    let home = Home::new();
-    let store = home.open();
-    let tx = store.begin_write().unwrap();
-    let notes = (0..4 * NOTES_COUNT).map(|key| (key, note(key, 0)));
-    tx.open_collection(NOTES).unwrap().insert_many(notes).unwrap();
-    tx.commit().unwrap();
-    drop(store);
-    assert!(home.segments().len() > 1);
-    for key in (0..4 * NOTES_COUNT).step_by(11) {
+    for codes in [Codes::SevenBit, Codes::None] {
+        let home = Home::new();
         let store = home.open();
         let tx = store.begin_write().unwrap();
-        assert!(tx.open_collection(NOTES).unwrap().remove(key).unwrap());
-        // Not committed, so that the next removal meets the same graph.
+        let notes = (0..4 * NOTES_COUNT).map(|key| (key, note(key, 0)));
+        tx.open_collection(NOTES.codes(codes)).unwrap().insert_many(notes).unwrap();
+        tx.commit().unwrap();
+        drop(store);
+        assert!(home.segments().len() > 1);
+        for key in (0..4 * NOTES_COUNT).step_by(11) {
+            let store = home.open();
+            let tx = store.begin_write().unwrap();
+            assert!(tx.open_collection(NOTES).unwrap().remove(key).unwrap());
+            // Not committed, so that the next removal meets the same graph.
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nestling::{CollectionDefinition, Metric};
+use nestling::{Codes, CollectionDefinition, Metric};
 
 use super::dice::Dice;
 
@@ -87,6 +87,7 @@ pub struct Spec {
     pub m0: usize,
     pub ef_construction: usize,
     pub seed: u64,
+    pub codes: Codes,
     pub shape: Shape,
     /// Keys are below this number.
     pub keys: usize,
@@ -121,6 +122,7 @@ impl Spec {
             m0: dice.pick(&[m, 2 * m, 2 * m, 2 * m]),
             ef_construction: dice.pick(&[m, 10, 40, 100, 200]).max(m),
             seed: dice.next(),
+            codes: dice.pick(&[Codes::SevenBit, Codes::SevenBit, Codes::None]),
             shape: dice.pick(&[
                 Shape::Clustered,
                 Shape::Clustered,
@@ -138,7 +140,7 @@ impl Spec {
     /// Everything stated.
     pub fn definition(&self) -> CollectionDefinition<'static> {
         let definition = self.brief_definition().m(self.m).m0(self.m0).seed(self.seed);
-        definition.ef_construction(self.ef_construction)
+        definition.ef_construction(self.ef_construction).codes(self.codes)
     }
 
     /// As little stated as possible.
