@@ -55,7 +55,7 @@ fn heavy_tails_cost_a_little() {
             let mut center = center(rng);
             (0..32).map(|_| cauchy(&mut center) + 0.1 * cauchy(rng)).collect()
         });
-        Recall::of(&format!("heavy tails, {metric}"), &data).assert_at_least(0.95);
+        Recall::of(&format!("heavy tails, {metric}"), &data).assert_at_least(0.97);
     }
 }
 
@@ -66,12 +66,12 @@ fn one_component_a_thousand_times_larger_that_decides_costs_a_little() {
         vector[0] = 1000.0 * normal(rng);
         vector
     });
-    Recall::of("one component of about 1000 that varies", &data).assert_at_least(0.93);
+    Recall::of("one component of about 1000 that varies", &data).assert_at_least(0.97);
 }
 
 #[test]
 fn one_huge_component_that_does_not_decide_costs_a_little_at_100_and_nearly_everything_at_1000() {
-    for (huge, floor) in [(100.0, 0.92), (1000.0, 0.1)] {
+    for (huge, floor) in [(100.0, 0.96), (1000.0, 0.2)] {
         let data = Data::drawn(Metric::L2, 4, |rng| {
             let mut vector = clustered(32, rng);
             vector[0] = huge;
@@ -84,7 +84,7 @@ fn one_huge_component_that_does_not_decide_costs_a_little_at_100_and_nearly_ever
 /// The offset is another in each component, so that the differences are small against the steps of a code.
 #[test]
 fn tiny_differences_on_a_wide_pattern_cost_little_at_a_tenth_and_much_at_a_hundredth() {
-    for (tiny, floor) in [(0.1, 0.98), (0.01, 0.5)] {
+    for (tiny, floor) in [(0.1, 0.98), (0.01, 0.6)] {
         let data = Data::drawn(Metric::L2, 5, |rng| {
             let mut pattern = StdRng::seed_from_u64(77);
             clustered(32, rng).iter().map(|x| normal(&mut pattern) + tiny * x).collect()
@@ -310,7 +310,7 @@ fn crowded(metric: Metric) -> Vec<(u64, Vec<f32>)> {
     let mut rng = StdRng::seed_from_u64(8);
     let one = clustered(DIMENSION, &mut rng);
     let mut vector = |key: u64| -> Vec<f32> {
-        if key % 3 == 0 {
+        if key.is_multiple_of(3) {
             return clustered(DIMENSION, &mut rng);
         }
         let scale = if metric == Metric::Cosine { 2.0_f32.powi(key as i32 % 100 - 50) } else { 1.0 };

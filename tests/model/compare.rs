@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nestling::{Collection, CollectionMut, Hit, Query, Result};
+use nestling::{Codes, Collection, CollectionMut, Hit, Query, Result};
 
 use super::dice::Dice;
 use super::evidence::{Case, Evidence};
@@ -151,6 +151,7 @@ fn search<R: Readable>(collection: &R, shelf: &Shelf, query: &[f32], k: usize, e
     let narrow = collection.query(query).k(k).ef(1).run().unwrap();
     answer(&narrow, shelf, query, k);
     evidence.saw_if(walked, Case::GraphSearch);
+    evidence.saw_if(walked && shelf.spec.codes == Codes::None, Case::GraphSearchWithoutCodes);
     evidence.saw_if(!walked && k > 0 && live > 0, Case::ScannedSearch);
 }
 

@@ -50,6 +50,7 @@ cases! {
     GraphSearch,
     /// A graph search with `ef` no less than the number of vectors.
     ExhaustiveGraphSearch,
+    GraphSearchWithoutCodes,
     /// A graph search over a transaction's own changes.
     GraphSearchInTransaction,
 
