@@ -48,12 +48,13 @@
 //!    it may panic, which becomes an error unless the app is built to abort or redb panics again while cleaning up. Tables of the app
 //!    are as safe as redb makes them.)
 //! 7. **Deterministic**: the same seed and the same operations give the same graph, on every CPU, as long as no reader is alive across
-//!    a commit (a reader delays the reuse of slots).
+//!    a commit (a reader delays the reuse of slots). Without codes ([`Codes::None`]), on CPUs with the same instruction set.
 //!
 //! # Limits
 //!
 //! - Dimensions 1..=65,535, m 2..=128, keys `u64`, 2³² − 1 slots in a collection. One writer at a time.
-//! - Vectors are stored as f32, with a 7-bit code beside each; searches walk the graph on codes and re-rank by the vectors.
+//! - Vectors are stored as f32, with a 7-bit code beside each; searches walk the graph on codes and re-rank by the vectors. Data that
+//!   codes suit badly wants them [switched off](Codes).
 //! - A freed slot is used again when its commit is durable and no older snapshot is alive. So a transaction that replaces
 //!   everything needs twice the slots, and a snapshot held for long keeps space from being reused. Files do not shrink.
 //! - A small commit writes its rows to a journal, and every sixteenth or so folds it into the tables: that one takes a few times as

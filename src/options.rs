@@ -43,13 +43,21 @@ impl std::fmt::Display for Metric {
 /// With either, the distances of the hits are those of the f32 vectors, and with `ef` no less than the collection's size the
 /// result is exact. What differs is how well a search with a small `ef` finds its way, and how fast.
 ///
-/// A 7-bit code is a vector's components rounded to 128 equal steps between its lowest and its highest. That is accurate as long as
-/// the components of a vector are of similar magnitude, and neighbours differ by more than a few steps in some of them: embeddings
-/// of text and images, which is what the default is for. **Switch codes off where a few components are much larger than the
-/// rest and the rest decides who is near**: raw features in different units (better still: scale them), heavy-tailed measurements,
-/// or tiny differences on top of a pattern with a wide range. `tests/codes.rs` shows how the default fares on such data.
+/// A 7-bit code is a vector's components rounded to 128 equal steps between its lowest and its highest. That suits components of
+/// similar magnitude: embeddings of text and images, on which codes find as much as vectors do. Heavy tails, or a large offset
+/// that all components share, cost little or nothing. **Switch codes off, or better centre and scale the data, where what
+/// tells vectors apart is smaller than a step**, about a hundredth of the range of a vector's components:
 ///
-/// Without codes searches take two to three times as long, insertions as well; a vector takes about a fifth less space.
+/// - raw features in different units. With one component of 100 among others that differ by about 1, searches with `ef` 64 find .987
+///   of the ten nearest; with one of 1,000, .30.
+/// - small differences on top of a pattern that all vectors share. At a tenth of the pattern's range .999 are found, at a hundredth
+///   .75.
+///
+/// (`tests/codes.rs` measures this; without codes all of these find .99 and more. [`Query::exact`](crate::Query::exact) on a few
+/// queries tells it of any data.)
+///
+/// Without codes, on 384 components, searches take 2.0–2.4 times as long, insertions 2.2 times; a vector takes 1,600 bytes
+/// in its file instead of 1,984.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Codes {
