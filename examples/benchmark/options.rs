@@ -35,10 +35,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "D", default_value_t = 128, value_parser = value_parser!(u16).range(2..), help_heading = "Data")]
     pub(crate) dimension: u16,
     /// Dimension of the subspaces that the synthetic vectors lie near to: the higher, the harder to search
-    #[arg(long, value_name = "D", default_value_t = 12, value_parser = value_parser!(u16).range(1..), help_heading = "Data")]
+    #[arg(long, value_name = "D", default_value_t = 10, value_parser = value_parser!(u16).range(1..), help_heading = "Data")]
     pub(crate) intrinsic: u16,
     /// How far the synthetic vectors lie from those subspaces, relative to their spread within: the farther, the harder to search
-    #[arg(long, value_name = "X", default_value_t = 0.9, help_heading = "Data")]
+    #[arg(long, value_name = "X", default_value_t = 0.5, help_heading = "Data")]
     pub(crate) noise: f32,
     /// Seed of the synthetic vectors
     #[arg(long, default_value_t = 0, help_heading = "Data")]
