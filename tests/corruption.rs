@@ -302,7 +302,6 @@ fn squared_l2(x: &[f32], y: &[f32]) -> f64 {
 struct Layout {
     /// Bytes of a code before its tail.
     coded: u64,
-    first_code: u64,
     code_stride: u64,
     vector_stride: u64,
     vectors: u64,
@@ -314,6 +313,8 @@ const CODES: u64 = 65_536;
 const CODE: u64 = DIMENSION as u64 + TAIL;
 /// Five scalars, the key, the stamp.
 const TAIL: u64 = 56;
+/// What it takes without codes.
+const TAIL_LINE: u64 = 64;
 const VECTOR: u64 = 4 * DIMENSION as u64;
 
 impl Layout {
@@ -326,14 +327,13 @@ impl Layout {
         let mut kind = [0];
         file.read_exact_at(&mut kind, 49).unwrap();
         let (code_stride, vector_stride, vectors) = (word(50), word(54), word(58));
-        // Without codes, the tail follows the vector.
-        let (coded, first_code) = if kind[0] == 0 { (0, CODES + VECTOR) } else { (DIMENSION as u64, CODES) };
-        assert!(code_stride >= coded + TAIL && vector_stride >= VECTOR && vectors >= CODES);
-        Self { coded, first_code, code_stride, vector_stride, vectors }
+        let coded = if kind[0] == 0 { 0 } else { DIMENSION as u64 };
+        assert!(code_stride >= coded + TAIL && vector_stride >= VECTOR && vectors > CODES);
+        Self { coded, code_stride, vector_stride, vectors }
     }
 
     fn code(&self, slot: u32) -> u64 {
-        self.first_code + u64::from(slot) * self.code_stride
+        CODES + u64::from(slot) * self.code_stride
     }
 
     fn vector(&self, slot: u32) -> u64 {
@@ -437,8 +437,10 @@ fn every_flipped_byte_of_a_vector_is_noticed() {
 }
 
 #[test]
-fn every_flipped_byte_of_a_vector_without_a_code_is_noticed_and_of_the_tail_behind_it() {
-    flip_slots(14, Fixture::without_codes, Layout::vector, VECTOR + TAIL, |layout| layout.vector_stride);
+fn every_flipped_byte_of_a_vector_without_a_code_is_noticed_and_of_the_tail_before_it() {
+    // What lies behind the vector up to the next slot is padding, what lies behind the tail goes up to the vector.
+    flip_slots(14, Fixture::without_codes, Layout::vector, VECTOR, |layout| layout.code_stride - TAIL_LINE);
+    flip_slots(15, Fixture::without_codes, Layout::code, TAIL, |_| TAIL_LINE);
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl<'a> VectorQuery<'a> {
     }
 }
 
-/// A slot's vector, and the tail behind its code, which has the norm.
+/// A slot's vector, and its code, whose tail has the norm.
 #[derive(Clone, Copy)]
 pub(crate) struct VectorHandle<'a> {
     vector: StoredVector<'a>,

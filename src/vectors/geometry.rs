@@ -1,12 +1,12 @@
 //! Where in which segment a slot lives.
 //!
 //! A slot's vector and its code each lie at a fixed stride. With codes, a segment has two regions, so that a search that walks on
-//! codes touches them alone; without, it has one, in which the code's tail (norm, key, stamp) follows the vector that a search
-//! has just read:
+//! codes touches them alone; without, it has one, in which what is left of the code, its tail (norm, key, stamp), has the cache
+//! line before the vector:
 //!
 //! ```text
 //! with codes      header | code 0 | code 1 | …      | vector 0 | vector 1 | …
-//! without         header | vector 0, tail 0 | vector 1, tail 1 | …
+//! without         header | tail 0, vector 0 | tail 1, vector 1 | …
 //! ```
 //!
 //! Segment capacities double from `unit` to `unit · 2ᵗ` and stay there, so that small stores stay small and large ones need
@@ -37,8 +37,6 @@ pub(crate) struct Geometry {
     pub(crate) codes: Codes,
     /// Bytes of a code before its tail: one per component, or none.
     pub(crate) coded: usize,
-    /// Where the first code begins.
-    first_code: u64,
     pub(crate) code_stride: usize,
     pub(crate) vector_stride: usize,
     unit_log2: u32,
@@ -48,24 +46,22 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// `dimension` is 1..=65,535, so nothing here overflows.
     pub(crate) fn new(dimension: usize, codes: Codes) -> Self {
-        let vector = dimension * 4;
-        let (coded, first_code, code_stride, vector_stride, bytes) = match codes {
-            Codes::SevenBit => {
-                let code = (Self::tail_offset(dimension) + CODE_TAIL).next_multiple_of(SLOT_ALIGNMENT);
-                let vector = vector.next_multiple_of(SLOT_ALIGNMENT);
-                (dimension, REGION_ALIGNMENT, code, vector, code + vector)
-            }
-            Codes::None => {
-                let tail = vector.next_multiple_of(8);
-                let both = (tail + CODE_TAIL).next_multiple_of(SLOT_ALIGNMENT);
-                (0, REGION_ALIGNMENT + tail as u64, both, both, both)
-            }
+        let coded = match codes {
+            Codes::SevenBit => dimension,
+            Codes::None => 0,
+        };
+        let code = (Self::tail_offset(coded) + CODE_TAIL).next_multiple_of(SLOT_ALIGNMENT);
+        let vector = (dimension * 4).next_multiple_of(SLOT_ALIGNMENT);
+        let bytes = code + vector;
+        let (code_stride, vector_stride) = match codes {
+            Codes::SevenBit => (code, vector),
+            Codes::None => (bytes, bytes),
         };
         let unit = (SMALLEST_SEGMENT / bytes).clamp(1, MOST_SLOTS_IN_FIRST);
         let largest = (LARGEST_SEGMENT / bytes).max(unit);
         let unit_log2 = unit.ilog2();
         let steps = largest.ilog2() - unit_log2;
-        Self { dimension, codes, coded, first_code, code_stride, vector_stride, unit_log2, steps }
+        Self { dimension, codes, coded, code_stride, vector_stride, unit_log2, steps }
     }
 
     /// Where the scalars begin in a code of so many components: behind them, at a multiple of 8.
@@ -116,17 +112,19 @@ impl Geometry {
     /// Where the code at `index` begins in a segment's file.
     #[inline]
     pub(crate) fn code_offset(&self, index: usize) -> u64 {
-        self.first_code + index as u64 * self.code_stride as u64
+        REGION_ALIGNMENT + index as u64 * self.code_stride as u64
     }
 
-    /// Where the vectors region of a segment begins.
+    /// Where the first vector of a segment begins.
     #[inline]
     pub(crate) fn vectors_offset(&self, capacity: u32) -> u64 {
-        let codes = match self.codes {
-            Codes::SevenBit => u64::from(capacity) * self.code_stride as u64,
-            Codes::None => 0,
+        let before = match self.codes {
+            Codes::SevenBit => {
+                (u64::from(capacity) * self.code_stride as u64).next_multiple_of(REGION_ALIGNMENT)
+            }
+            Codes::None => CODE_TAIL.next_multiple_of(SLOT_ALIGNMENT) as u64,
         };
-        REGION_ALIGNMENT + codes.next_multiple_of(REGION_ALIGNMENT)
+        REGION_ALIGNMENT + before
     }
 
     /// Where the vector at `index` begins in the file of a segment.
@@ -137,7 +135,7 @@ impl Geometry {
 
     pub(crate) fn file_len(&self, capacity: u32) -> u64 {
         let vectors = u64::from(capacity) * self.vector_stride as u64;
-        self.vectors_offset(capacity) + vectors.next_multiple_of(REGION_ALIGNMENT)
+        (self.vectors_offset(capacity) + vectors).next_multiple_of(REGION_ALIGNMENT)
     }
 }
 
@@ -184,7 +182,9 @@ mod tests {
             let large = geometry.file_len(geometry.capacity(1000));
             assert!(small <= 512 * 1024 || geometry.dimension > 16_384, "{geometry:?}: {small}");
             assert!(large <= 66 * 1024 * 1024, "{geometry:?}: {large}");
-            assert_eq!(geometry.vectors_offset(geometry.capacity(3)) % REGION_ALIGNMENT, 0);
+            if geometry.codes == Codes::SevenBit {
+                assert_eq!(geometry.vectors_offset(geometry.capacity(3)) % REGION_ALIGNMENT, 0);
+            }
             assert_eq!(geometry.code_stride % 64, 0);
             assert_eq!(geometry.vector_stride % 64, 0);
         }
@@ -211,12 +211,10 @@ mod tests {
     }
 
     #[test]
-    fn without_codes_the_tail_follows_the_vector() {
+    fn without_codes_the_tail_has_the_cache_line_before_the_vector() {
         let geometry = Geometry::new(3, Codes::None);
-        assert_eq!((geometry.vector_offset(8, 2), geometry.vector_stride), (65_536 + 256, 128));
-        assert_eq!((geometry.code_offset(2), geometry.code_len()), (65_536 + 256 + 16, 56));
-        // The tail fits into what would be padding, or into one more cache line.
-        assert_eq!(Geometry::new(384, Codes::None).vector_stride, 1536 + 64);
-        assert_eq!(Geometry::new(386, Codes::None).vector_stride, 1536 + 64);
+        assert_eq!((geometry.code_offset(2), geometry.code_len()), (65_536 + 256, 56));
+        assert_eq!((geometry.vector_offset(8, 2), geometry.vector_stride), (65_536 + 256 + 64, 128));
+        assert_eq!(Geometry::new(384, Codes::None).vector_stride, 64 + 1536);
     }
 }

@@ -13,9 +13,9 @@
 //! 44   u32       dimension
 //! 48   u8        element type: 0 = f32
 //! 49   u8        code kind: 0 = none, 1 = 7-bit MinMax
-//! 50   u32       code stride (without codes, that of the vectors, which the tails follow)
+//! 50   u32       code stride (without codes, that of the vectors, which the tails precede)
 //! 54   u32       vector stride
-//! 58   u64       offset of the vectors region (codes start at 65,536)
+//! 58   u64       offset of the first vector (codes start at 65,536)
 //! 66   u32       CRC-32 of bytes 0..66
 //! ```
 
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_header_keeps_its_layout() {
         let seven_bit = (Codes::SevenBit, 1, 448_u32, 1536_u32, 65_536_u64 * 2);
-        let none = (Codes::None, 0, 1600, 1600, 65_536);
+        let none = (Codes::None, 0, 1600, 1600, 65_600);
         for (codes, kind, code_stride, vector_stride, vectors) in [seven_bit, none] {
             let mut golden = b"NESTLSEG".to_vec();
             golden.extend(1_u32.to_le_bytes());

@@ -67,7 +67,7 @@ impl<'a> StoredVector<'a> {
         let bytes = self.bytes;
         if cfg!(target_endian = "little") {
             // SAFETY: (1) every bit pattern is an f32; (2) the pointer is aligned: only `Segment::vector` forms this type, the
-            // map begins at a page, the vectors region at a multiple of 64 KiB and each vector at a multiple of 64 bytes;
+            // map begins at a page, and each vector at a multiple of 64 bytes from there;
             // (3) bytes.len() / 4 × f32 lie inside of `bytes`, whose lifetime the result keeps.
             let floats = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast::<f32>(), bytes.len() / 4) };
             Cow::Borrowed(floats)
