@@ -48,15 +48,15 @@ impl std::fmt::Display for Metric {
 /// that all components share, cost little or nothing. **Switch codes off, or better centre and scale the data, where what
 /// tells vectors apart is smaller than a step**, about a hundredth of the range of a vector's components:
 ///
-/// - raw features in different units. With one component of 100 among others that differ by about 1, searches with `ef` 64 find .987
-///   of the ten nearest; with one of 1,000, .30.
-/// - small differences on top of a pattern that all vectors share. At a tenth of the pattern's range .999 are found, at a hundredth
-///   .75.
+/// - raw features in different units. With one component of 100 among others that differ by about 1, searches with `ef` 64 still
+///   find all of the ten nearest; with one of 1,000 a third.
+/// - small differences on top of a pattern that all vectors share. At a tenth of the pattern's range all are found, at a hundredth
+///   .82.
 ///
 /// (`tests/codes.rs` measures this; without codes all of these find .99 and more. [`Query::exact`](crate::Query::exact) on a few
 /// queries tells it of any data.)
 ///
-/// Without codes, on 384 components, searches take 2.0–2.4 times as long, insertions 2.2 times; a vector takes 1,600 bytes
+/// Without codes, on 384 components, searches take 2.6–3 times as long, insertions 2.2 times; a vector takes 1,600 bytes
 /// in its file instead of 1,984.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]

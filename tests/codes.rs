@@ -49,29 +49,29 @@ fn tiny_differences_at_a_large_offset_are_found() {
 /// Clusters whose centres and spread are Cauchy's, which has neither variance nor mean: in nearly every vector one component is far
 /// larger than the others.
 #[test]
-fn heavy_tails_cost_a_little() {
+fn heavy_tails_cost_next_to_nothing() {
     for metric in [Metric::L2, Metric::Cosine] {
         let data = Data::drawn(metric, 2, |rng| {
             let mut center = center(rng);
             (0..32).map(|_| cauchy(&mut center) + 0.1 * cauchy(rng)).collect()
         });
-        Recall::of(&format!("heavy tails, {metric}"), &data).assert_at_least(0.97);
+        Recall::of(&format!("heavy tails, {metric}"), &data).assert_at_least(0.98);
     }
 }
 
 #[test]
-fn one_component_a_thousand_times_larger_that_decides_costs_a_little() {
+fn one_component_a_thousand_times_larger_that_decides_costs_nothing() {
     let data = Data::drawn(Metric::L2, 3, |rng| {
         let mut vector = clustered(32, rng);
         vector[0] = 1000.0 * normal(rng);
         vector
     });
-    Recall::of("one component of about 1000 that varies", &data).assert_at_least(0.97);
+    Recall::of("one component of about 1000 that varies", &data).assert_at_least(0.98);
 }
 
 #[test]
-fn one_huge_component_that_does_not_decide_costs_a_little_at_100_and_nearly_everything_at_1000() {
-    for (huge, floor) in [(100.0, 0.96), (1000.0, 0.2)] {
+fn one_huge_component_that_does_not_decide_costs_nothing_at_100_and_most_at_1000() {
+    for (huge, floor) in [(100.0, 0.98), (1000.0, 0.2)] {
         let data = Data::drawn(Metric::L2, 4, |rng| {
             let mut vector = clustered(32, rng);
             vector[0] = huge;
@@ -83,8 +83,8 @@ fn one_huge_component_that_does_not_decide_costs_a_little_at_100_and_nearly_ever
 
 /// The offset is another in each component, so that the differences are small against the steps of a code.
 #[test]
-fn tiny_differences_on_a_wide_pattern_cost_little_at_a_tenth_and_much_at_a_hundredth() {
-    for (tiny, floor) in [(0.1, 0.98), (0.01, 0.6)] {
+fn tiny_differences_on_a_wide_pattern_cost_nothing_at_a_tenth_and_much_at_a_hundredth() {
+    for (tiny, floor) in [(0.1, 0.98), (0.01, 0.7)] {
         let data = Data::drawn(Metric::L2, 5, |rng| {
             let mut pattern = StdRng::seed_from_u64(77);
             clustered(32, rng).iter().map(|x| normal(&mut pattern) + tiny * x).collect()
