@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::code_space::CodeSpace;
 use super::index::{Edited, Index};
 use super::query::with_scratch;
@@ -57,8 +59,6 @@ pub(crate) struct CollectionWriter {
     touched: BTreeSet<usize>,
     allocator: Arc<SegmentAllocator>,
     rows_read: Cell<u64>,
-    code: Vec<u8>,
-    bytes: Vec<u8>,
 }
 
 /// What a transaction has done to a collection's links so far.
@@ -129,7 +129,6 @@ impl CollectionWriter {
         allocator: Arc<SegmentAllocator>,
         reusable: u64,
     ) -> Self {
-        let geometry = *segments.geometry();
         Self {
             state,
             editor: GraphEditor::new(graph),
@@ -141,8 +140,6 @@ impl CollectionWriter {
             touched: BTreeSet::new(),
             allocator,
             rows_read: Cell::new(0),
-            code: vec![0; geometry.code_len()],
-            bytes: vec![0; geometry.vector_len()],
         }
     }
 
@@ -167,8 +164,8 @@ impl CollectionWriter {
     /// Stores a vector that has been checked; tells whether it replaced another.
     pub(crate) fn insert(&mut self, key: u64, vector: &[f32]) -> Result<bool> {
         let replaced = self.remove(key)?;
-        let slot = self.place(key, vector)?;
-        self.link_one(slot)?;
+        let slots = self.place(std::iter::once((key, vector)))?;
+        slots.into_iter().try_for_each(|slot| self.link_one(slot))?;
         Ok(replaced)
     }
 
@@ -182,7 +179,7 @@ impl CollectionWriter {
             replaced += u64::from(self.remove(key)?);
         }
         let mut linked = self.state.live;
-        let slots: Vec<Slot> = vectors.map(|(key, vector)| self.place(key, vector)).collect::<Result<_>>()?;
+        let slots = self.place(vectors)?;
         let mut rest = slots.as_slice();
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(hnsw::bulk::batch_size(linked).min(rest.len()));
@@ -198,16 +195,27 @@ impl CollectionWriter {
         Ok(replaced)
     }
 
-    /// Puts a vector into a slot of its own, with empty rows.
-    fn place(&mut self, key: u64, vector: &[f32]) -> Result<Slot> {
-        let slot = self.allocate()?;
-        let stamp = self.state.next_stamp;
-        let record = self.write_slot(slot, key, stamp, vector)?;
-        self.state.next_stamp += 1;
-        self.state.live += 1;
-        self.editor.create(slot, record)?;
-        self.keys.insert(key, Some(slot));
-        Ok(slot)
+    /// Puts vectors into slots of their own, with empty rows.
+    fn place<'v>(&mut self, vectors: impl Iterator<Item = (u64, &'v [f32])>) -> Result<Vec<Slot>> {
+        let mut placements = Vec::new();
+        for (key, vector) in vectors {
+            let slot = self.allocate()?;
+            placements.push(Placement { slot, key, stamp: self.state.next_stamp, vector });
+            self.state.next_stamp += 1;
+        }
+        let (segments, parameters) = (&self.segments, &self.state.parameters);
+        let write = |placement: &Placement<'_>| placement.write(segments, parameters);
+        let records: Vec<NodeRecord> = match placements.as_slice() {
+            [one] => vec![write(one)?],
+            many => many.par_iter().map(write).collect::<Result<_>>()?,
+        };
+        for (&Placement { slot, key, .. }, record) in placements.iter().zip(records) {
+            self.touched.insert(self.segments.geometry().locate(slot).0);
+            self.editor.create(slot, record)?;
+            self.keys.insert(key, Some(slot));
+        }
+        self.state.live += placements.len() as u64;
+        Ok(placements.iter().map(|placement| placement.slot).collect())
     }
 
     /// Makes a placed node part of the graph.
@@ -285,26 +293,8 @@ impl CollectionWriter {
             self.created.push(segment.clone());
             self.segments.push(segment);
         }
+        self.editor.reserve(slot);
         Ok(slot)
-    }
-
-    /// Writes code and vector.
-    fn write_slot(&mut self, slot: Slot, key: u64, stamp: u64, vector: &[f32]) -> Result<NodeRecord> {
-        let parameters = &self.state.parameters;
-        encode_into(vector, parameters.metric, parameters.codes, key, stamp, &mut self.code);
-        for (bytes, x) in self.bytes.chunks_exact_mut(4).zip(vector) {
-            bytes.copy_from_slice(&x.to_le_bytes());
-        }
-        let (segment, index) = self.segments.place(slot)?;
-        segment.write(index, &self.code, &self.bytes)?;
-        self.touched.insert(segment.header().ordinal as usize);
-        Ok(NodeRecord {
-            key,
-            stamp,
-            level: level(parameters.seed, stamp, parameters.m),
-            code_crc: crc32fast::hash(&self.code),
-            vector_crc: crc32fast::hash(&self.bytes),
-        })
     }
 
     /// True for a collection that the transaction created.
@@ -348,6 +338,33 @@ impl CollectionWriter {
         let overlay = self.reader.map(|reader| reader.overlay().clone()).unwrap_or_default();
         let graph = self.editor.into_graph();
         CollectionSnapshot::assemble(self.state, graph, self.segments, transaction, overlay, pending)
+    }
+}
+
+/// A vector, and where it goes.
+struct Placement<'v> {
+    slot: Slot,
+    key: u64,
+    stamp: u64,
+    vector: &'v [f32],
+}
+
+impl Placement<'_> {
+    /// Writes code and vector.
+    fn write(&self, segments: &SegmentSet, parameters: &Parameters) -> Result<NodeRecord> {
+        let &Self { slot, key, stamp, vector } = self;
+        let mut code = vec![0; segments.geometry().code_len()];
+        encode_into(vector, parameters.metric, parameters.codes, key, stamp, &mut code);
+        let vector: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let (segment, index) = segments.place(slot)?;
+        segment.write(index, &code, &vector)?;
+        Ok(NodeRecord {
+            key,
+            stamp,
+            level: level(parameters.seed, stamp, parameters.m),
+            code_crc: crc32fast::hash(&code),
+            vector_crc: crc32fast::hash(&vector),
+        })
     }
 }
 

@@ -95,9 +95,13 @@ impl GraphEditor {
         Ok(row)
     }
 
-    /// Puts a node with empty rows into a free slot.
-    pub(crate) fn create(&mut self, slot: Slot, record: NodeRecord) -> Result<()> {
+    /// Counts a slot in, to be given a node.
+    pub(crate) fn reserve(&mut self, slot: Slot) {
         self.graph.grow(slot + 1);
+    }
+
+    /// Puts a node with empty rows into a free slot that was reserved.
+    pub(crate) fn create(&mut self, slot: Slot, record: NodeRecord) -> Result<()> {
         self.graph.page_mut(slot as usize / PAGE_SLOTS)?.create(slot as usize % PAGE_SLOTS, record);
         self.changes.nodes.insert(slot);
         (0..=record.level).for_each(|layer| self.changes.links.insert(slot, layer));
