@@ -5,6 +5,8 @@
     reason = "a page's arrays have a fixed shape, made in `Page::new` and `Page::create`"
 )]
 
+use std::sync::Arc;
+
 use super::rows::{LinkRow, NodeRecord};
 use crate::options::Capacity;
 use crate::vectors::Slot;
@@ -12,14 +14,21 @@ use crate::vectors::Slot;
 /// Slots in a page.
 pub(crate) const PAGE_SLOTS: usize = 16;
 
-/// The records and links of slots `PAGE_SLOTS · number ..`. What a search on layer 0 reads stands apart from the rest: one
-/// array with room for m0 neighbours per slot, at a fixed stride.
+/// The records and links of slots `PAGE_SLOTS · number ..`. A clone shares both parts; a change copies the part that it changes.
+///
+/// What a search on layer 0 reads stands apart from the rest: one array with room for m0 neighbours per slot, at a fixed stride.
+/// Its pointer lies in the snapshot's array of pages, so that a row is one hop away from there.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
-    capacity: Capacity,
     /// Per slot: the number of neighbours on layer 0, then the neighbours.
-    base: Box<[u32]>,
-    nodes: Box<[Option<Node>]>,
+    base: Arc<[u32]>,
+    nodes: Arc<Nodes>,
+}
+
+#[derive(Debug, Clone)]
+struct Nodes {
+    capacity: Capacity,
+    slots: [Option<Node>; PAGE_SLOTS],
 }
 
 /// A live node, without its neighbours on layer 0.
@@ -44,52 +53,56 @@ struct UpperRow {
 impl Page {
     pub(crate) fn new(capacity: Capacity) -> Self {
         Self {
-            capacity,
-            base: vec![0; PAGE_SLOTS * (1 + capacity.m0)].into(),
-            nodes: std::iter::repeat_with(|| None).take(PAGE_SLOTS).collect(),
+            base: std::iter::repeat_n(0, PAGE_SLOTS * (1 + capacity.m0)).collect(),
+            nodes: Arc::new(Nodes { capacity, slots: [const { None }; PAGE_SLOTS] }),
         }
     }
 
     #[inline]
     pub(crate) fn node(&self, index: usize) -> Option<&Node> {
-        self.nodes.get(index)?.as_ref()
+        self.nodes.slots.get(index)?.as_ref()
     }
 
     /// The neighbours of the node at `index`; `None` for a row that does not exist.
     #[inline]
     pub(crate) fn neighbors(&self, index: usize, layer: u8) -> Option<&[Slot]> {
         if layer == 0 {
-            let stride = 1 + self.capacity.m0;
-            list(self.base.get(index * stride..(index + 1) * stride)?)
+            list(self.base_row(index)?)
         } else {
             list(&self.node(index)?.upper.get(usize::from(layer) - 1)?.words)
         }
     }
 
-    /// The place of a row's neighbours, used or not: for prefetching, which must not read them.
+    /// The place of a row's neighbours on layer 0, used or not.
     #[inline]
-    pub(crate) fn neighbors_in_full(&self, index: usize, layer: u8) -> Option<&[u32]> {
-        let stride = 1 + self.capacity.m0;
-        if layer == 0 { self.base.get(index * stride..(index + 1) * stride) } else { None }
+    pub(crate) fn base_row(&self, index: usize) -> Option<&[u32]> {
+        let stride = self.base.len() / PAGE_SLOTS;
+        self.base.get(index * stride..(index + 1) * stride)
     }
 
     /// Puts a node with empty rows at `index`.
     pub(crate) fn create(&mut self, index: usize, record: NodeRecord) {
+        let nodes = Arc::make_mut(&mut self.nodes);
         let upper = (0..record.level).map(|_| UpperRow {
-            words: vec![0; 1 + self.capacity.m].into(),
+            words: vec![0; 1 + nodes.capacity.m].into(),
             losses: 0,
             inbound: Vec::new(),
         });
         let upper = upper.collect();
-        self.base[index * (1 + self.capacity.m0)] = 0;
-        self.nodes[index] =
+        nodes.slots[index] =
             Some(Node { record, parent: None, children: 0, losses: 0, inbound: Vec::new(), upper });
+        self.clear_base_row(index);
     }
 
     /// Takes the node at `index` away.
     pub(crate) fn delete(&mut self, index: usize) {
-        self.base[index * (1 + self.capacity.m0)] = 0;
-        self.nodes[index] = None;
+        Arc::make_mut(&mut self.nodes).slots[index] = None;
+        self.clear_base_row(index);
+    }
+
+    fn clear_base_row(&mut self, index: usize) {
+        let stride = self.base.len() / PAGE_SLOTS;
+        Arc::make_mut(&mut self.base)[index * stride] = 0;
     }
 
     /// The row as it is stored; `None` for one that does not exist.
@@ -117,33 +130,16 @@ impl Page {
         for &slot in &row.neighbors {
             to.push(slot);
         }
-        *to.inbound = row.inbound;
-        *to.losses = row.losses;
-        if let Some(tree) = to.tree {
-            *tree.parent = row.parent;
-            *tree.children = row.children;
-        }
+        to.set_children(usize::from(row.children));
+        to.set_parent(row.parent);
+        *to.losses_mut() = row.losses;
+        *to.inbound_mut() = row.inbound;
         true
     }
 
     pub(crate) fn row_mut(&mut self, index: usize, layer: u8) -> Option<RowMut<'_>> {
-        let node = self.nodes.get_mut(index)?.as_mut()?;
-        if layer == 0 {
-            let stride = 1 + self.capacity.m0;
-            return Some(RowMut {
-                words: self.base.get_mut(index * stride..(index + 1) * stride)?,
-                inbound: &mut node.inbound,
-                losses: &mut node.losses,
-                tree: Some(TreeMut { parent: &mut node.parent, children: &mut node.children }),
-            });
-        }
-        let upper = node.upper.get_mut(usize::from(layer) - 1)?;
-        Some(RowMut {
-            words: &mut upper.words,
-            inbound: &mut upper.inbound,
-            losses: &mut upper.losses,
-            tree: None,
-        })
+        let exists = usize::from(layer) <= self.node(index)?.upper.len();
+        exists.then_some(RowMut { page: self, index, layer })
     }
 
     /// Bytes on the heap.
@@ -154,9 +150,9 @@ impl Page {
             row(&node.inbound) + node.upper.iter().map(upper).sum::<usize>()
         };
         size_of::<Self>()
-            + self.base.len() * size_of::<u32>()
-            + self.nodes.len() * size_of::<Option<Node>>()
-            + self.nodes.iter().flatten().map(node).sum::<usize>()
+            + size_of_val(&*self.base)
+            + size_of::<Nodes>()
+            + self.nodes.slots.iter().flatten().map(node).sum::<usize>()
     }
 }
 
@@ -184,52 +180,87 @@ fn list(words: &[u32]) -> Option<&[Slot]> {
     slots.get(..len as usize)
 }
 
-/// One row, to be changed. Children stand at the front of the neighbours.
+/// One row that exists, to be changed. Children, which only a row of layer 0 has, stand at the front of the neighbours.
 pub(crate) struct RowMut<'a> {
-    words: &'a mut [u32],
-    inbound: &'a mut Vec<Slot>,
-    losses: &'a mut u8,
-    tree: Option<TreeMut<'a>>,
-}
-
-struct TreeMut<'a> {
-    parent: &'a mut Option<Slot>,
-    children: &'a mut u16,
+    page: &'a mut Page,
+    index: usize,
+    layer: u8,
 }
 
 impl RowMut<'_> {
+    fn neighbors(&self) -> &[Slot] {
+        self.page.neighbors(self.index, self.layer).unwrap_or(&[])
+    }
+
     fn len(&self) -> usize {
-        self.words[0] as usize
-    }
-
-    fn children(&self) -> usize {
-        self.tree.as_ref().map_or(0, |tree| usize::from(*tree.children))
-    }
-
-    fn set_children(&mut self, children: usize) {
-        if let Some(tree) = &mut self.tree {
-            *tree.children = children as u16;
-        }
+        self.neighbors().len()
     }
 
     fn position(&self, slot: Slot) -> Option<usize> {
-        self.words[1..=self.len()].iter().position(|&s| s == slot)
+        self.neighbors().iter().position(|&s| s == slot)
+    }
+
+    fn node(&self) -> &Node {
+        self.page.node(self.index).expect("a row that exists has a node")
+    }
+
+    fn node_mut(&mut self) -> &mut Node {
+        let slots = &mut Arc::make_mut(&mut self.page.nodes).slots;
+        slots[self.index].as_mut().expect("a row that exists has a node")
+    }
+
+    /// The number of neighbours, then the neighbours.
+    fn words_mut(&mut self) -> &mut [u32] {
+        match usize::from(self.layer).checked_sub(1) {
+            None => {
+                let stride = self.page.base.len() / PAGE_SLOTS;
+                let first = self.index * stride;
+                &mut Arc::make_mut(&mut self.page.base)[first..first + stride]
+            }
+            Some(upper) => &mut self.node_mut().upper[upper].words,
+        }
+    }
+
+    fn inbound_mut(&mut self) -> &mut Vec<Slot> {
+        match usize::from(self.layer).checked_sub(1) {
+            None => &mut self.node_mut().inbound,
+            Some(upper) => &mut self.node_mut().upper[upper].inbound,
+        }
+    }
+
+    fn losses_mut(&mut self) -> &mut u8 {
+        match usize::from(self.layer).checked_sub(1) {
+            None => &mut self.node_mut().losses,
+            Some(upper) => &mut self.node_mut().upper[upper].losses,
+        }
+    }
+
+    fn children(&self) -> usize {
+        if self.layer == 0 { self.node().children() } else { 0 }
+    }
+
+    fn set_children(&mut self, children: usize) {
+        if self.children() != children && self.layer == 0 {
+            self.node_mut().children = children as u16;
+        }
     }
 
     /// Appends a neighbour. The row must have room.
     pub(crate) fn push(&mut self, slot: Slot) {
         let len = self.len();
-        assert!(len + 1 < self.words.len(), "a row is never given more neighbours than its capacity");
-        self.words[len + 1] = slot;
-        self.words[0] += 1;
+        let words = self.words_mut();
+        assert!(len + 1 < words.len(), "a row is never given more neighbours than its capacity");
+        words[len + 1] = slot;
+        words[0] += 1;
     }
 
     /// Takes a neighbour away, child or not.
     pub(crate) fn remove(&mut self, slot: Slot) {
         if let Some(position) = self.position(slot) {
             let len = self.len();
-            self.words.copy_within(position + 2..=len, position + 1);
-            self.words[0] -= 1;
+            let words = self.words_mut();
+            words.copy_within(position + 2..=len, position + 1);
+            words[0] -= 1;
             if position < self.children() {
                 self.set_children(self.children() - 1);
             }
@@ -241,7 +272,7 @@ impl RowMut<'_> {
         let children = self.children();
         match self.position(slot) {
             Some(position) if position >= children => {
-                self.words[1..].swap(position, children);
+                self.words_mut()[1..].swap(position, children);
                 self.set_children(children + 1);
             }
             _ => {}
@@ -253,46 +284,52 @@ impl RowMut<'_> {
         let children = self.children();
         match self.position(slot) {
             Some(position) if position < children => {
-                self.words[1..].swap(position, children - 1);
+                self.words_mut()[1..].swap(position, children - 1);
                 self.set_children(children - 1);
             }
             _ => {}
         }
     }
 
+    /// Notes the parent; a row above layer 0 has none.
     pub(crate) fn set_parent(&mut self, parent: Option<Slot>) {
-        if let Some(tree) = &mut self.tree {
-            *tree.parent = parent;
+        if self.layer == 0 {
+            self.node_mut().parent = parent;
         }
     }
 
     pub(crate) fn push_inbound(&mut self, slot: Slot) {
-        if !self.inbound.contains(&slot) {
-            self.inbound.push(slot);
+        let inbound = self.inbound_mut();
+        if !inbound.contains(&slot) {
+            inbound.push(slot);
         }
     }
 
     pub(crate) fn remove_inbound(&mut self, slot: Slot) {
-        self.inbound.retain(|&s| s != slot);
+        self.inbound_mut().retain(|&s| s != slot);
     }
 
     /// Edges lost to deletions since the row was last linked afresh.
     pub(crate) fn losses(&self) -> u8 {
-        *self.losses
+        match usize::from(self.layer).checked_sub(1) {
+            None => self.node().losses,
+            Some(upper) => self.node().upper[upper].losses,
+        }
     }
 
     pub(crate) fn count_loss(&mut self) {
-        *self.losses = self.losses.saturating_add(1);
+        let losses = self.losses_mut();
+        *losses = losses.saturating_add(1);
     }
 
     pub(crate) fn reset_losses(&mut self) {
-        *self.losses = 0;
+        *self.losses_mut() = 0;
     }
 
     /// Takes all neighbours and in-edges away. The parent stays.
     pub(crate) fn clear(&mut self) {
-        self.words[0] = 0;
-        self.inbound.clear();
+        self.words_mut()[0] = 0;
+        self.inbound_mut().clear();
         self.set_children(0);
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct GraphSnapshot {
 
 #[derive(Debug, Clone)]
 struct Chunk {
-    cells: [OnceLock<Arc<Page>>; CHUNK_PAGES],
+    cells: [OnceLock<Page>; CHUNK_PAGES],
 }
 
 impl Chunk {
@@ -75,7 +75,9 @@ impl GraphSnapshot {
         let number = slot as usize / PAGE_SLOTS;
         let chunk = self.chunks.get(number / CHUNK_PAGES);
         let page = chunk.and_then(|chunk| chunk.cells.get(number % CHUNK_PAGES)?.get());
-        if let Some(row) = page.and_then(|page| page.neighbors_in_full(slot as usize % PAGE_SLOTS, layer)) {
+        if layer == 0
+            && let Some(row) = page.and_then(|page| page.base_row(slot as usize % PAGE_SLOTS))
+        {
             kernel.prefetch(row);
         }
     }
@@ -105,9 +107,9 @@ impl GraphSnapshot {
     }
 
     #[cold]
-    fn load<'a>(&self, cell: &'a OnceLock<Arc<Page>>, number: usize) -> Result<&'a Page> {
+    fn load<'a>(&self, cell: &'a OnceLock<Page>, number: usize) -> Result<&'a Page> {
         // Two readers may load the same page at once; the second one's is dropped.
-        let page = Arc::new(self.source.load(number)?);
+        let page = self.source.load(number)?;
         Ok(cell.get_or_init(|| page))
     }
 
@@ -118,17 +120,17 @@ impl GraphSnapshot {
 
     /// The pages in memory.
     pub(crate) fn loaded(&self) -> impl Iterator<Item = &Page> {
-        self.chunks.iter().flat_map(|chunk| chunk.cells.iter()).filter_map(|cell| cell.get().map(|p| &**p))
+        self.chunks.iter().flat_map(|chunk| chunk.cells.iter()).filter_map(|cell| cell.get())
     }
 
-    /// The page, in a copy of its own. Other snapshots keep theirs.
+    /// The page, to be changed. Other snapshots keep theirs.
     pub(super) fn page_mut(&mut self, number: usize) -> Result<&mut Page> {
         self.page(number)?;
         let chunk = Arc::make_mut(&mut self.chunks).get_mut(number / CHUNK_PAGES);
         let cell =
             chunk.and_then(|chunk| Arc::make_mut(chunk).cells.get_mut(number % CHUNK_PAGES)?.get_mut());
         match cell {
-            Some(page) => Ok(Arc::make_mut(page)),
+            Some(page) => Ok(page),
             None => Err(missing((number * PAGE_SLOTS) as Slot, 0)),
         }
     }
@@ -145,7 +147,7 @@ impl GraphSnapshot {
             }
             let chunk = chunks.get_mut(number / CHUNK_PAGES).map(Arc::make_mut);
             if let Some(cell) = chunk.and_then(|chunk| chunk.cells.get_mut(number % CHUNK_PAGES)) {
-                *cell = Arc::new(Page::new(self.capacity)).into();
+                *cell = Page::new(self.capacity).into();
             }
         }
     }
