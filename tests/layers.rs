@@ -39,6 +39,7 @@ const CONFINED: [(&str, &[&str]); 3] = [
             "store.rs",
             "error.rs",
             "io/",
+            "graph/reader.rs",
             "graph/storage.rs",
             "collection/state.rs",
             "collection/writer.rs",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::state::CollectionState;
 use crate::error::{Error, Result};
 use crate::graph::GraphSnapshot;
-use crate::graph::storage::{CollectionReader, merge_keys};
+use crate::graph::reader::{CollectionReader, merge_keys};
 use crate::vectors::{SegmentSet, Slot};
 
 /// Everything that reading takes.

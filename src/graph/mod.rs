@@ -1,12 +1,13 @@
 //! The graph: its rows in redb, and their pages in memory.
 //!
-//! [`storage`] is the only place where rows are read from and written to redb; [`rows`] is their encoding. In memory a run of
+//! [`storage`] and [`reader`] are the only places where rows are written to and read from redb; [`rows`] is their encoding. In memory a run of
 //! slots forms a [`Page`], loaded on first touch; a [`GraphSnapshot`] is a persistent array of pages, in which a changed
 //! copy shares all untouched pages with the original. [`GraphEditor`] is such a copy that notes what it changed.
 
 mod editor;
 pub(crate) mod journal;
 mod page;
+pub(crate) mod reader;
 pub(crate) mod rows;
 mod snapshot;
 pub(crate) mod storage;
