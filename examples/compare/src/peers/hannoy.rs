@@ -31,7 +31,7 @@ impl<D: Distance> Peer for Hannoy<D> {
         "f32"
     }
 
-    /// In one transaction, which is what hannoy builds fastest.
+    /// In one transaction, as hannoy's README does it.
     fn build(setup: &Setup, directory: &Path, base: &Matrix) -> Result<Self> {
         let mut peer = Self::open(setup, directory, base.width(), Opening::Load)?;
         peer.insert((0..).zip(base.rows()))?;
