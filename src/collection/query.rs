@@ -29,7 +29,7 @@ const SCAN_UP_TO: u64 = 64;
 pub struct Hit {
     /// The vector's key.
     pub key: u64,
-    /// Its exact distance to the query under the collection's [`Metric`].
+    /// Its exact distance to the query under the collection's [`Metric`](crate::Metric).
     pub distance: f32,
 }
 
