@@ -3,7 +3,7 @@
 use super::edges::{add_edge, drop_edge, evictable, has_edge, split};
 use super::pool::Candidate;
 use super::search::{Scratch, descend, search_layer};
-use super::select::select;
+use super::select::{relaxed, select};
 use super::tree::{adopt, try_parent};
 use super::{Anchors, Graph, GraphMut, Space};
 use crate::error::Result;
@@ -152,16 +152,25 @@ pub(super) fn choose_again<G: Graph + Space>(
 
 /// Finds the new node a parent: the nearest of its neighbours that points back, ranks lower and has room, or a place below the
 /// nearest that ranks lower.
+///
+/// A parent that is much farther than that will not do, though it points back: a search that has come near would not look there.
+/// In a crowd of near-duplicates, whose rows are full of each other, it may be the only way to the new node.
 pub(super) fn find_parent<G: GraphMut + Space>(graph: &mut G, slot: Slot, root: Slot) -> Result<()> {
     let rank = graph.rank(slot)?;
-    let mut start = None;
-    for neighbor in graph.neighbors(slot, 0)?.to_vec() {
-        if try_parent(graph, neighbor, slot)? {
-            return Ok(());
-        }
-        if start.is_none() && graph.rank(neighbor)? < rank {
-            start = Some(neighbor);
+    graph.verify(slot)?;
+    let mut elders = Vec::new();
+    for &neighbor in graph.neighbors(slot, 0)? {
+        if graph.rank(neighbor)? < rank {
+            graph.verify(neighbor)?;
+            elders.push(Candidate::new(graph.between(slot, neighbor), neighbor));
         }
     }
-    adopt(graph, slot, start.unwrap_or(root))
+    elders.sort_by(Candidate::nearer);
+    let Some(&nearest) = elders.first() else { return adopt(graph, slot, root) };
+    for elder in elders.into_iter().take_while(|elder| elder.distance <= relaxed(nearest.distance)) {
+        if try_parent(graph, elder.slot, slot)? {
+            return Ok(());
+        }
+    }
+    adopt(graph, slot, nearest.slot)
 }

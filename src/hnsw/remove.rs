@@ -4,6 +4,7 @@ use super::edges::{add_edge, has_edge, in_neighbors, split};
 use super::insert::link;
 use super::pool::Candidate;
 use super::search::{Scratch, search_layer};
+use super::select::relaxed;
 use super::tree::{adopt, adopt_by_in_neighbor};
 use super::{Anchors, Graph, GraphMut, Space};
 use crate::error::Result;
@@ -11,8 +12,6 @@ use crate::vectors::Slot;
 
 /// An in-neighbour gets at most this many edges in place of the lost one.
 const REPLACEMENTS: usize = 3;
-/// How much nearer a present neighbour must be to a candidate to make it superfluous; on squared distances.
-const ALPHA: f32 = 1.2 * 1.2;
 
 /// Unlinks a node from all of its layers; gives back where searches start from now on, `None` when nothing is left.
 /// The node's rows are empty afterwards.
@@ -169,11 +168,6 @@ fn repair<G: GraphMut + Space>(
         }
     }
     Ok(())
-}
-
-/// A distance made larger by [`ALPHA`]; under the dot product distances are often negative.
-fn relaxed(distance: f32) -> f32 {
-    if distance > 0.0 { distance * ALPHA } else { distance / ALPHA }
 }
 
 /// Chooses a node's neighbours on one layer anew, as an insertion would. The search starts where the node is, among its
