@@ -140,30 +140,31 @@ fn repair<G: GraphMut + Space>(
     if worn_out || graph.neighbors(slot, layer)?.len() < capacity.m / 2 {
         return relink(graph, anchors, slot, wound, ef_construction, scratch);
     }
-    graph.verify(slot)?;
+    let mut present = graph.neighbors(slot, layer)?.to_vec();
+    for &slot in present.iter().chain([&slot]) {
+        graph.verify(slot)?;
+    }
     let mut candidates = Vec::with_capacity(wound.neighborhood.len());
     for &candidate in &wound.neighborhood {
-        if candidate != slot && !has_edge(graph, slot, candidate, layer)? {
+        if candidate != slot && !present.contains(&candidate) {
             graph.verify(candidate)?;
             candidates.push(Candidate::new(graph.between(slot, candidate), candidate));
         }
     }
     candidates.sort_by(Candidate::nearer);
+    // What is far is rarely chosen, and costs as many comparisons.
+    candidates.truncate(capacity.m);
     let mut added = 0;
     for candidate in candidates {
         if added == REPLACEMENTS {
             break;
         }
-        let mut covered = false;
-        for &neighbor in graph.neighbors(slot, layer)? {
-            graph.verify(neighbor)?;
+        let is_covered = present.iter().any(|&neighbor| {
             let distance = graph.between(candidate.slot, neighbor);
-            if relaxed(distance) < candidate.distance || graph.are_duplicates(candidate.slot, neighbor) {
-                covered = true;
-                break;
-            }
-        }
-        if !covered && add_edge(graph, slot, candidate.slot, layer)? {
+            relaxed(distance) < candidate.distance || graph.are_duplicates(candidate.slot, neighbor)
+        });
+        if !is_covered && add_edge(graph, slot, candidate.slot, layer)? {
+            present.push(candidate.slot);
             added += 1;
         }
     }
