@@ -11,7 +11,11 @@ use crate::error::Result;
 use crate::vectors::Slot;
 
 /// An in-neighbour gets at most this many edges in place of the lost one.
-const REPLACEMENTS: usize = 3;
+///
+/// With more, rows fill up: insertions must choose anew at each offer, and removals meet more in-neighbours. Link rows written per
+/// insertion and removal, 10,000 vectors, random replacement: 20 and 32 with 1, 31 and 34 with 2, 35 and 45 with 3 (and half the
+/// losses below). It costs 0.001 of recall.
+const REPLACEMENTS: usize = 1;
 
 /// Unlinks a node from all of its layers; gives back where searches start from now on, `None` when nothing is left.
 /// The node's rows are empty afterwards.
@@ -124,7 +128,7 @@ fn detach<G: GraphMut + Space>(graph: &mut G, slot: Slot, layer: u8) -> Result<W
     Ok(Wound { layer, in_neighbors, neighborhood, children })
 }
 
-/// Gives an in-neighbour of a deleted node a few diverse edges into the node's neighbourhood (IP-DiskANN, § 4), or links it
+/// Gives an in-neighbour of a deleted node a diverse edge into the node's neighbourhood (IP-DiskANN, § 4), or links it
 /// afresh when its row has become too poor.
 fn repair<G: GraphMut + Space>(
     graph: &mut G,
@@ -136,7 +140,8 @@ fn repair<G: GraphMut + Space>(
 ) -> Result<()> {
     let layer = wound.layer;
     let capacity = graph.capacity();
-    let worn_out = usize::from(graph.row_mut(slot, layer)?.losses()) > capacity.degree(layer) / 2;
+    // Losses are counted up to 255.
+    let worn_out = usize::from(graph.row_mut(slot, layer)?.losses()) >= capacity.degree(layer).min(255);
     if worn_out || graph.neighbors(slot, layer)?.len() < capacity.m / 2 {
         return relink(graph, anchors, slot, wound, ef_construction, scratch);
     }
