@@ -14,7 +14,7 @@ use crate::vectors::Slot;
 ///
 /// With more, rows fill up: insertions must choose anew at each offer, and removals meet more in-neighbours. Link rows written per
 /// insertion and removal, 10,000 vectors, random replacement: 20 and 32 with 1, 31 and 34 with 2, 35 and 45 with 3 (and half the
-/// losses below). It costs 0.001 of recall.
+/// losses below). It costs recall: on 25,000 vectors it is 0.002 below a fresh build on average and 0.004 at worst, where it was 0.000 and 0.003.
 const REPLACEMENTS: usize = 1;
 
 /// Unlinks a node from all of its layers; gives back where searches start from now on, `None` when nothing is left.
