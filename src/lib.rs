@@ -93,7 +93,7 @@ mod vectors;
 
 pub use check::{Problem, Report};
 pub use collection::{
-    Collection, CollectionMut, Hit, Hits, Keys, Query, QueryStatistics, RowCounts, Vectors,
+    Collection, CollectionMut, Hit, Hits, KeySet, Keys, Query, QueryStatistics, RowCounts, Strategy, Vectors,
 };
 pub use error::{Error, Result, VectorDefect, VectorSubject};
 pub use io::{Counters, Observer, Operation};

@@ -1,6 +1,9 @@
 //! Collections: vectors under keys, searched through an HNSW graph.
 
+mod budget;
 mod code_space;
+mod filter;
+mod filtered;
 mod index;
 mod input;
 mod query;
@@ -11,7 +14,8 @@ mod view;
 mod write;
 mod writer;
 
-pub use query::{Hit, Hits, Query, QueryStatistics};
+pub use filter::KeySet;
+pub use query::{Hit, Hits, Query, QueryStatistics, Strategy};
 pub use read::{Collection, Keys, Vectors};
 pub(crate) use state::{CollectionSnapshot, CollectionState};
 pub use write::CollectionMut;

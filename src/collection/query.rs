@@ -3,8 +3,13 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Deref;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
+use super::budget::Limits;
 use super::code_space::{CodeSpace, CodedQuery};
+use super::filter::{Filter, KeySet};
+use super::filtered::Conditions;
 use super::index::{Comparison, Index};
 use super::input::check_vector;
 use super::vector_space::{VectorQuery, VectorSpace};
@@ -19,7 +24,7 @@ use crate::vectors::Slot;
 /// The `ef` of a search that does not state one.
 const DEFAULT_EF: usize = 64;
 /// How many vectors are fetched ahead of the one that is compared.
-const VECTORS_AHEAD: usize = 3;
+pub(super) const VECTORS_AHEAD: usize = 3;
 /// Collections of up to this many vectors are scanned: no walk through a graph is cheaper.
 const SCAN_UP_TO: u64 = 64;
 
@@ -37,25 +42,52 @@ pub struct Hit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueryStatistics {
+    /// How the hits were found.
+    pub strategy: Strategy,
+    /// Layers of the graph that were descended through before the walk on the lowest one.
+    pub layers: u8,
     /// Distances computed, on codes and on vectors.
     pub distances: u64,
     /// Nodes whose neighbours were looked at.
     pub expanded: u64,
     /// Candidates that were found on codes and whose exact distance was computed then.
     pub reranked: u64,
+    /// Keys that the filter was asked about.
+    pub filter_calls: u64,
+}
+
+/// How a search found its hits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// By comparing with every vector that the filter lets pass.
+    #[default]
+    Scan,
+    /// By a walk through the graph.
+    Walk,
+    /// By a walk that was to be given up, since too few of the vectors near the query pass the filter, and a scan after it.
+    WalkThenScan,
 }
 
 /// The result of a [`Query`]: hits, nearest first, ties in key order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hits {
-    hits: Vec<Hit>,
-    statistics: QueryStatistics,
+    pub(super) hits: Vec<Hit>,
+    pub(super) statistics: QueryStatistics,
+    pub(super) is_partial: bool,
 }
 
 impl Hits {
     /// What the search did.
     pub fn statistics(&self) -> QueryStatistics {
         self.statistics
+    }
+
+    /// True when the search was stopped before its end, by a limit or by being cancelled. The hits are then the nearest of those
+    /// vectors that it had come by, with their exact distances: there may be nearer ones, and fewer than `k` were found if it was
+    /// stopped that early.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// The hits as a vector.
@@ -103,6 +135,8 @@ pub struct Query<'a> {
     k: usize,
     ef: usize,
     exact: bool,
+    filter: Filter<'a>,
+    limits: Limits<'a>,
 }
 
 enum Target<'a> {
@@ -120,7 +154,15 @@ impl<'a> Query<'a> {
     }
 
     fn new(view: View<'a>, target: Target<'a>) -> Self {
-        Self { view, target, k: 10, ef: DEFAULT_EF, exact: false }
+        Self {
+            view,
+            target,
+            k: 10,
+            ef: DEFAULT_EF,
+            exact: false,
+            filter: Filter::default(),
+            limits: Limits::default(),
+        }
     }
 
     /// How many hits to return, 10 by default. With fewer vectors in the collection all of them are returned.
@@ -142,6 +184,78 @@ impl<'a> Query<'a> {
         self
     }
 
+    /// Finds only vectors whose keys pass: the `k` nearest of them, or all when there are fewer.
+    ///
+    /// The search walks the graph for as long as that is likely to be cheaper than comparing with everything that passes, and
+    /// compares with everything otherwise, so that a filter that few vectors near the query pass costs time, never hits.
+    /// [`QueryStatistics::strategy`] tells which it was. To know what passes, the filter is asked about the keys of vectors that the
+    /// search comes by, in no particular order and maybe twice; it must give the same answer each time. Where the keys that
+    /// pass are known, [`among`](Query::among) is faster. A query may have several filters: hits pass all of them.
+    ///
+    /// ```
+    /// # use nestling::{CollectionDefinition, Metric, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::open(dir.path().join("app.nestling"))?;
+    /// # const POINTS: CollectionDefinition = CollectionDefinition::new("points", 2, Metric::L2);
+    /// # let tx = store.begin_write()?;
+    /// # tx.open_collection(POINTS)?.insert_many((0..100).map(|i| (i, [i as f32, 0.0])))?;
+    /// # tx.commit()?;
+    /// let points = store.begin_read()?.open_collection(POINTS)?;
+    /// let hits = points.query(&[40.2, 0.0]).k(3).filter(|key| key % 10 == 0).run()?;
+    /// assert_eq!(hits.iter().map(|hit| hit.key).collect::<Vec<_>>(), [40, 50, 30]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn filter(mut self, passes: impl FnMut(u64) -> bool + 'a) -> Self {
+        self.filter.and(passes);
+        self
+    }
+
+    /// Finds only vectors whose keys are in the set; otherwise like [`filter`](Query::filter).
+    ///
+    /// ```
+    /// # use nestling::{CollectionDefinition, Metric, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::open(dir.path().join("app.nestling"))?;
+    /// # const POINTS: CollectionDefinition = CollectionDefinition::new("points", 2, Metric::L2);
+    /// # let tx = store.begin_write()?;
+    /// # tx.open_collection(POINTS)?.insert_many((0..100).map(|i| (i, [i as f32, 0.0])))?;
+    /// # tx.commit()?;
+    /// let points = store.begin_read()?.open_collection(POINTS)?;
+    /// let folder = vec![7, 38, 44, 99];
+    /// let hits = points.query(&[40.2, 0.0]).k(2).among(&folder).run()?;
+    /// assert_eq!(hits.iter().map(|hit| hit.key).collect::<Vec<_>>(), [38, 44]);
+    ///
+    /// // Of the ten nearest to one point, those nearest to another.
+    /// let near = points.query(&[20.0, 0.0]).k(10).run()?;
+    /// let hits = points.query(&[40.2, 0.0]).k(1).among(&near).run()?;
+    /// assert_eq!(hits[0].key, 24);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn among(mut self, keys: impl Into<KeySet<'a>>) -> Self {
+        self.filter.and_among(keys.into());
+        self
+    }
+
+    /// Stops when about so many distances have been computed, on codes or on vectors: the check is made between one node's neighbours and the
+    /// next, and what was found on codes by then is still ranked by its vectors. See [`Hits::is_partial`].
+    pub fn max_distances(mut self, distances: u64) -> Self {
+        self.limits.distances = Some(distances);
+        self
+    }
+
+    /// Stops when so much time has passed since the call of [`run`](Query::run), within some 20 µs if the data is in memory. See
+    /// [`Hits::is_partial`].
+    pub fn time_limit(mut self, time: Duration) -> Self {
+        self.limits.time = Some(time);
+        self
+    }
+
+    /// Stops soon after another thread has set the flag. See [`Hits::is_partial`].
+    pub fn cancel(mut self, flag: &'a AtomicBool) -> Self {
+        self.limits.cancel = Some(flag);
+        self
+    }
+
     /// Runs the search.
     ///
     /// # Errors
@@ -159,7 +273,9 @@ impl<'a> Query<'a> {
         };
         let norm = check_vector(VectorSubject::Query, &vector, parameters)?;
         let live = usize::try_from(view.state.live).unwrap_or(usize::MAX);
-        let k = self.k.min(live);
+        let allowed =
+            self.filter.set().map_or(usize::MAX, |keys| usize::try_from(keys.len()).unwrap_or(usize::MAX));
+        let k = self.k.min(live).min(allowed);
         if k == 0 {
             return Ok(Hits::default());
         }
@@ -168,16 +284,28 @@ impl<'a> Query<'a> {
         // After removals there may be far more slots than vectors: then walking is cheaper.
         let dense = u64::from(view.graph.slots()) <= 4 * SCAN_UP_TO;
         let scan = self.exact || (dense && view.state.live <= SCAN_UP_TO);
+        let conditions = (!self.filter.is_empty() || !self.limits.are_none())
+            .then(|| Conditions { filter: self.filter, budget: self.limits.start() });
         let View { graph, segments, .. } = view;
         let metric = parameters.metric;
         dispatch!(InstructionSet::best(), kernel => {
             let search = Search { view, exact: Index { rows: graph, space: VectorSpace { segments, metric, kernel } }, k };
-            match parameters.codes {
-                _ if scan => search.scan(&exact_query),
-                Codes::None => search.walk(&exact_query, ef),
-                Codes::SevenBit => {
-                    let coded = Index { rows: graph, space: CodeSpace { segments, metric, kernel } };
-                    search.walk_on_codes(&coded, &CodedQuery::new(&vector, metric), &exact_query, ef)
+            let on_codes = || {
+                let index = Index { rows: graph, space: CodeSpace { segments, metric, kernel } };
+                (index, CodedQuery::new(&vector, metric))
+            };
+            match (parameters.codes, conditions) {
+                (_, None) if scan => search.scan(&exact_query),
+                (_, Some(conditions)) if scan => search.scan_filtered(&exact_query, conditions),
+                (Codes::None, None) => search.walk(&exact_query, ef),
+                (Codes::None, Some(conditions)) => search.walk_filtered(&exact_query, ef, conditions),
+                (Codes::SevenBit, None) => {
+                    let (index, coded) = on_codes();
+                    search.walk_on_codes(&index, &coded, &exact_query, ef)
+                }
+                (Codes::SevenBit, Some(conditions)) => {
+                    let (index, coded) = on_codes();
+                    search.walk_filtered_on_codes(&index, &coded, &exact_query, ef, conditions)
                 }
             }
         })
@@ -185,11 +313,11 @@ impl<'a> Query<'a> {
 }
 
 /// A search with one set of kernels.
-struct Search<'a, K> {
-    view: View<'a>,
+pub(super) struct Search<'a, K> {
+    pub(super) view: View<'a>,
     /// The distances that hits are told with.
-    exact: Index<&'a GraphSnapshot, VectorSpace<'a, K>>,
-    k: usize,
+    pub(super) exact: Index<&'a GraphSnapshot, VectorSpace<'a, K>>,
+    pub(super) k: usize,
 }
 
 impl<'a, K: Kernel> Search<'a, K> {
@@ -197,16 +325,33 @@ impl<'a, K: Kernel> Search<'a, K> {
     fn walk(&self, query: &VectorQuery<'a>, ef: usize) -> Result<Hits> {
         with_scratch(|scratch| {
             let found = self.find(&self.exact, query, ef, scratch)?;
-            // Those that tie with the k-th are among the best as well: keys decide.
-            let farthest = found.clone().nth(self.k - 1).map_or(f32::INFINITY, |kth| kth.distance);
-            let mut hits = Vec::with_capacity(self.k);
-            for candidate in found.take_while(|candidate| candidate.distance <= farthest) {
-                let key = self.exact.resolve(candidate.slot)?.key();
-                hits.push(Hit { key, distance: candidate.distance });
-            }
-            let (distances, expanded) = (scratch.distances, scratch.expanded);
-            Ok(self.best(hits, QueryStatistics { distances, expanded, reranked: 0 }))
+            let hits = self.tell(found)?;
+            Ok(self.best(hits, self.walked(scratch, 0)))
         })
+    }
+
+    /// The nearest candidates, which are sorted by the distance of their vectors, as hits: `k`, and those that tie with the last.
+    pub(super) fn tell(&self, found: impl Iterator<Item = Candidate> + Clone) -> Result<Vec<Hit>> {
+        // Those that tie with the k-th are among the best as well: keys decide.
+        let farthest = found.clone().nth(self.k - 1).map_or(f32::INFINITY, |kth| kth.distance);
+        let mut hits = Vec::with_capacity(self.k);
+        for candidate in found.take_while(|candidate| candidate.distance <= farthest) {
+            let key = self.exact.resolve(candidate.slot)?.key();
+            hits.push(Hit { key, distance: candidate.distance });
+        }
+        Ok(hits)
+    }
+
+    /// What a walk has cost, with the re-ranking after it.
+    pub(super) fn walked(&self, scratch: &Scratch, reranked: u64) -> QueryStatistics {
+        QueryStatistics {
+            strategy: Strategy::Walk,
+            layers: self.view.state.anchors.map_or(0, |anchors| anchors.level),
+            distances: scratch.distances + reranked,
+            expanded: scratch.expanded,
+            reranked,
+            filter_calls: 0,
+        }
     }
 
     /// Walks the graph on codes and re-ranks the best by their vectors.
@@ -223,8 +368,7 @@ impl<'a, K: Kernel> Search<'a, K> {
             let all = ef as u64 >= self.view.state.live;
             let lower_bound = |candidate| codes.space.lower_bound(coded, candidate);
             let (hits, reranked) = self.rerank(found, lower_bound, query, all)?;
-            let (distances, expanded) = (scratch.distances + reranked, scratch.expanded);
-            Ok(Hits { hits, statistics: QueryStatistics { distances, expanded, reranked } })
+            Ok(Hits { hits, statistics: self.walked(scratch, reranked), is_partial: false })
         })
     }
 
@@ -237,27 +381,35 @@ impl<'a, K: Kernel> Search<'a, K> {
         scratch: &'s mut Scratch,
     ) -> Result<impl Iterator<Item = Candidate> + Clone + use<'s, S, K>> {
         scratch.reset_counters();
+        let entries = self.enter(index, query, scratch)?;
+        search_layer(index, index, query, &entries, ef, 0, scratch)?;
+        Ok(scratch.found())
+    }
+
+    /// Where a walk on the lowest layer starts.
+    pub(super) fn enter<S: Comparison>(
+        &self,
+        index: &Index<&GraphSnapshot, S>,
+        query: &S::Query,
+        scratch: &mut Scratch,
+    ) -> Result<[Slot; 2]> {
         let Some(anchors) = self.view.state.anchors else {
             let place = format!("collection {:?}", self.view.state.name);
             return Err(Error::corrupted(place, "it holds vectors and has no entry point"));
         };
-        let entry = descend(index, index, query, &anchors, 0, scratch)?;
-        search_layer(index, index, query, &[entry, anchors.root], ef, 0, scratch)?;
-        Ok(scratch.found())
+        Ok([descend(index, index, query, &anchors, 0, scratch)?, anchors.root])
     }
 
     /// The `k` best of the candidates, which are sorted by the distance of their codes, by the distance of their vectors; and how
     /// many vectors that took: candidates whose codes say that they are too far are left out, unless `all` are to be compared.
-    fn rerank(
+    pub(super) fn rerank(
         &self,
         found: impl Iterator<Item = Candidate> + Clone,
         lower_bound: impl Fn(Candidate) -> f32,
         query: &VectorQuery<'a>,
         all: bool,
     ) -> Result<(Vec<Hit>, u64)> {
-        let prefetch = |candidate: Candidate| {
-            self.view.segments.prefetch_vector(candidate.slot, self.exact.space.kernel());
-        };
+        let prefetch = |candidate: Candidate| self.prefetch(candidate.slot);
         let mut ahead = found.clone();
         ahead.by_ref().take(VECTORS_AHEAD).for_each(prefetch);
         let mut hits: Vec<Hit> = Vec::with_capacity(self.k + 1);
@@ -272,14 +424,26 @@ impl<'a, K: Kernel> Search<'a, K> {
             if let (false, Some(candidate)) = (is_full, ahead.next()) {
                 prefetch(candidate);
             }
-            let handle = self.exact.resolve(candidate.slot)?;
+            self.rank(candidate.slot, query, &mut hits)?;
             reranked += 1;
-            let hit = Hit { key: handle.key(), distance: self.exact.distance(query, handle) };
-            let at = hits.partition_point(|other| nearer(other, &hit).is_le());
-            hits.insert(at, hit);
-            hits.truncate(self.k);
         }
         Ok((hits, reranked))
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self, slot: Slot) {
+        self.view.segments.prefetch_vector(slot, self.exact.space.kernel());
+    }
+
+    /// Puts a slot into its place among the `k` nearest.
+    #[inline]
+    pub(super) fn rank(&self, slot: Slot, query: &VectorQuery<'a>, hits: &mut Vec<Hit>) -> Result<()> {
+        let handle = self.exact.resolve(slot)?;
+        let hit = Hit { key: handle.key(), distance: self.exact.distance(query, handle) };
+        let at = hits.partition_point(|other| nearer(other, &hit).is_le());
+        hits.insert(at, hit);
+        hits.truncate(self.k);
+        Ok(())
     }
 
     /// Compares with every vector.
@@ -308,18 +472,18 @@ impl<'a, K: Kernel> Search<'a, K> {
                 format!("{distances} nodes where {} were expected", state.live),
             ));
         }
-        Ok(self.best(hits, QueryStatistics { distances, expanded: 0, reranked: distances }))
+        Ok(self.best(hits, QueryStatistics { distances, reranked: distances, ..QueryStatistics::default() }))
     }
 
     /// The `k` nearest of `hits`, in order.
-    fn best(&self, mut hits: Vec<Hit>, statistics: QueryStatistics) -> Hits {
+    pub(super) fn best(&self, mut hits: Vec<Hit>, statistics: QueryStatistics) -> Hits {
         hits.sort_unstable_by(nearer);
         hits.truncate(self.k);
-        Hits { hits, statistics }
+        Hits { hits, statistics, is_partial: false }
     }
 }
 
-fn nearer(a: &Hit, b: &Hit) -> std::cmp::Ordering {
+pub(super) fn nearer(a: &Hit, b: &Hit) -> std::cmp::Ordering {
     a.distance.total_cmp(&b.distance).then(a.key.cmp(&b.key))
 }
 

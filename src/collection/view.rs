@@ -7,7 +7,7 @@ use super::state::CollectionState;
 use crate::error::{Error, Result};
 use crate::graph::GraphSnapshot;
 use crate::graph::reader::{CollectionReader, merge_keys};
-use crate::vectors::{SegmentSet, Slot};
+use crate::vectors::{SegmentSet, Slot, SlotIdentity};
 
 /// Everything that reading takes.
 #[derive(Clone, Copy)]
@@ -39,6 +39,13 @@ impl<'a> View<'a> {
 
     /// The vector in a slot that `key` leads to, verified.
     fn vector(&self, key: u64, slot: Slot) -> Result<Cow<'a, [f32]>> {
+        let identity = self.expect_key(slot, key)?;
+        self.segments.verify_vector(slot, || Ok(identity))?;
+        Ok(self.segments.vector(slot).components())
+    }
+
+    /// What the slot that `key` leads to must hold.
+    pub(crate) fn expect_key(&self, slot: Slot, key: u64) -> Result<SlotIdentity> {
         let identity = self.graph.node(slot)?.record.identity();
         if identity.key != key {
             return Err(Error::corrupted(
@@ -46,8 +53,7 @@ impl<'a> View<'a> {
                 format!("it leads to slot {slot}, which holds key {}", identity.key),
             ));
         }
-        self.segments.verify_vector(slot, || Ok(identity))?;
-        Ok(self.segments.vector(slot).components())
+        Ok(identity)
     }
 
     /// Keys in ascending order with their slots: the snapshot's, with the transaction's own changes merged in.

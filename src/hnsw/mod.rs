@@ -11,6 +11,7 @@
 
 pub(crate) mod bulk;
 mod edges;
+mod filtered;
 mod insert;
 pub(crate) mod level;
 mod pool;
@@ -22,6 +23,7 @@ mod tests;
 mod tree;
 mod visited;
 
+pub(crate) use filtered::{Guide, Progress, compare, search_filtered};
 pub(crate) use insert::insert;
 pub(crate) use pool::Candidate;
 pub(crate) use remove::remove;

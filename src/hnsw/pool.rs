@@ -101,6 +101,50 @@ impl Pool {
         None
     }
 
+    /// True when a candidate at this distance would be taken.
+    #[inline(always)]
+    pub(super) fn takes(&self, distance: f32) -> bool {
+        distance < self.bound || self.distances.len() < self.ef
+    }
+
+    /// Makes room for one more: what had to go, and whether it was expanded.
+    #[inline(always)]
+    pub(super) fn evict(&mut self) -> Option<(Candidate, bool)> {
+        if self.distances.len() < self.ef {
+            return None;
+        }
+        let (distance, node) = self.distances.pop().zip(self.nodes.pop())?;
+        Some((Candidate { distance, slot: node.slot }, node.expanded))
+    }
+
+    /// Keeps up to `ef` from now on, no less than before; tells how many more there is room for.
+    pub(super) fn widen(&mut self, ef: usize) -> usize {
+        self.ef = self.ef.max(ef);
+        self.bound = f32::INFINITY;
+        self.ef - self.distances.len()
+    }
+
+    /// [`Pool::insert`], for a candidate that may have been expanded before.
+    pub(super) fn restore(&mut self, Candidate { distance, slot }: Candidate, expanded: bool) {
+        self.insert(distance, slot);
+        // Ties go before what is inserted, so it is the last of its distance.
+        let at = self.position(distance);
+        if let Some(node) = at.checked_sub(1).and_then(|at| self.nodes.get_mut(at)) {
+            debug_assert!(node.slot == slot, "a candidate is restored where there is room");
+            node.expanded = expanded;
+        }
+    }
+
+    /// The distance of the last one.
+    pub(super) fn farthest(&self) -> Option<f32> {
+        self.distances.last().copied()
+    }
+
+    /// How many are at most this far.
+    pub(super) fn within(&self, distance: f32) -> usize {
+        self.position(distance)
+    }
+
     /// The candidates, nearest first.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> + Clone {
         self.distances

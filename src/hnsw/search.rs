@@ -1,5 +1,6 @@
 //! Search: greedy descent through the upper layers, best-first with a bounded pool on one layer.
 
+use super::filtered::Leftover;
 use super::pool::{Candidate, Pool};
 use super::visited::Visited;
 use super::{Anchors, Graph, Space};
@@ -9,8 +10,11 @@ use crate::vectors::Slot;
 /// What a search needs besides the graph; kept from one search to the next, so that none allocates.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    visited: Visited,
-    pool: Pool,
+    pub(super) visited: Visited,
+    pub(super) pool: Pool,
+    /// What a filtered search found.
+    pub(super) admitted: Pool,
+    pub(super) leftovers: Vec<Leftover>,
     pub(crate) distances: u64,
     pub(crate) expanded: u64,
 }
@@ -19,6 +23,11 @@ impl Scratch {
     /// The result of the last [`search_layer`], nearest first.
     pub(crate) fn found(&self) -> impl Iterator<Item = Candidate> + Clone {
         self.pool.candidates()
+    }
+
+    /// The result of the last filtered search, nearest first.
+    pub(crate) fn admitted(&self) -> impl Iterator<Item = Candidate> + Clone {
+        self.admitted.candidates()
     }
 
     pub(crate) fn reset_counters(&mut self) {
@@ -89,7 +98,7 @@ fn walk<G: Graph, S: Space>(
     layer: u8,
     scratch: &mut Scratch,
 ) -> Result<()> {
-    let Scratch { visited, pool, distances, expanded } = scratch;
+    let Scratch { visited, pool, distances, expanded, .. } = scratch;
     visited.start(graph.slots());
     pool.start(ef);
     let mut batch = Batch::new();
@@ -116,13 +125,13 @@ fn walk<G: Graph, S: Space>(
 }
 
 /// More than most rows have neighbours.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 /// How many codes are fetched ahead of the one that is compared: enough to hide the latency of memory, few enough for the
 /// lines that a core can fetch at a time.
 const AHEAD: usize = 8;
 
 /// Slots found and about to be compared.
-struct Batch<H> {
+pub(super) struct Batch<H> {
     slots: [Slot; BATCH],
     handles: [Option<H>; BATCH],
     distances: [f32; BATCH],
@@ -130,13 +139,13 @@ struct Batch<H> {
 }
 
 impl<H: Copy> Batch<H> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { slots: [0; BATCH], handles: [None; BATCH], distances: [0.0; BATCH], len: 0 }
     }
 
     /// Takes other slots, no more than it holds.
     #[inline(always)]
-    fn resolve<'a, S>(&mut self, space: &'a S, slots: impl Iterator<Item = Slot>) -> Result<()>
+    pub(super) fn resolve<'a, S>(&mut self, space: &'a S, slots: impl Iterator<Item = Slot>) -> Result<()>
     where
         S: Space<Handle<'a> = H> + 'a,
     {
@@ -155,7 +164,11 @@ impl<H: Copy> Batch<H> {
     /// Computes the distances. What is to be done with them comes afterwards, since a branch on a distance that is mispredicted
     /// waits for all that the distance depends on.
     #[inline(always)]
-    fn compare<'a, S>(&mut self, space: &'a S, query: &S::Query) -> impl Iterator<Item = (f32, Slot)>
+    pub(super) fn compare<'a, S>(
+        &mut self,
+        space: &'a S,
+        query: &S::Query,
+    ) -> impl Iterator<Item = (f32, Slot)>
     where
         S: Space<Handle<'a> = H> + 'a,
     {

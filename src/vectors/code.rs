@@ -167,6 +167,12 @@ impl<'a> Code<'a> {
         &self.bytes[..self.coded]
     }
 
+    /// The caller's key.
+    #[inline]
+    pub(crate) fn key(&self) -> u64 {
+        self.tail().key
+    }
+
     #[inline]
     pub(crate) fn tail(&self) -> CodeTail {
         let tail = &self.bytes[Geometry::tail_offset(self.coded)..];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nestling::{Codes, Collection, CollectionMut, Hit, Query, Result};
+use nestling::{Codes, Collection, CollectionMut, Hit, Query, Result, Strategy};
 
 use super::dice::Dice;
 use super::evidence::{Case, Evidence};
@@ -111,15 +111,23 @@ pub fn searches<R: Readable>(collection: &R, shelf: &Shelf, dice: &mut Dice, evi
             let vector = &shelf.vectors[&key];
             let by_key = collection.query_key(key).k(k).exact().run().unwrap();
             nearest(&by_key, shelf, vector, k);
-            search(collection, shelf, vector, k, evidence);
+            search(collection, shelf, vector, k, dice, evidence);
         } else {
             let key = dice.below(shelf.spec.keys) as u64;
-            search(collection, shelf, &shelf.spec.vector(key, dice), k, evidence);
+            let vector = shelf.spec.vector(key, dice);
+            search(collection, shelf, &vector, k, dice, evidence);
         }
     }
 }
 
-fn search<R: Readable>(collection: &R, shelf: &Shelf, query: &[f32], k: usize, evidence: &mut Evidence) {
+fn search<R: Readable>(
+    collection: &R,
+    shelf: &Shelf,
+    query: &[f32],
+    k: usize,
+    dice: &mut Dice,
+    evidence: &mut Evidence,
+) {
     let live = shelf.vectors.len();
     let exact = collection.query(query).k(k).exact().run().unwrap();
     nearest(&exact, shelf, query, k);
@@ -150,9 +158,45 @@ fn search<R: Readable>(collection: &R, shelf: &Shelf, query: &[f32], k: usize, e
     }
     let narrow = collection.query(query).k(k).ef(1).run().unwrap();
     answer(&narrow, shelf, query, k);
+    filtered(collection, shelf, query, k, dice, evidence);
     evidence.saw_if(walked, Case::GraphSearch);
     evidence.saw_if(walked && shelf.spec.codes == Codes::None, Case::GraphSearchWithoutCodes);
     evidence.saw_if(!walked && k > 0 && live > 0, Case::ScannedSearch);
+}
+
+/// With a filter, a search is one of a collection that holds nothing but what passes.
+fn filtered<R: Readable>(
+    collection: &R,
+    shelf: &Shelf,
+    query: &[f32],
+    k: usize,
+    dice: &mut Dice,
+    evidence: &mut Evidence,
+) {
+    let percent = dice.pick(&[0, 1, 10, 50, 90, 100]);
+    // Keys that are not there may be named as well.
+    let named: Vec<u64> = (0..shelf.spec.keys as u64 + 2).filter(|_| dice.percent(percent)).collect();
+    let passes = |key: u64| named.binary_search(&key).is_ok();
+    let mut passing = shelf.clone();
+    passing.vectors.retain(|&key, _| passes(key));
+    let live = shelf.vectors.len();
+    let search = || collection.query(query).k(k);
+    for (set, closure) in [
+        (search().among(&named).exact(), search().filter(passes).exact()),
+        (search().among(&named).ef(live), search().filter(passes).ef(live)),
+    ] {
+        let (by_set, by_closure) = (set.run().unwrap(), closure.run().unwrap());
+        nearest(&by_set, &passing, query, k);
+        assert_eq!(by_set[..], by_closure[..], "a set and a closure, k = {k}, {:?}", shelf.spec);
+    }
+    for approximate in [search().among(&named), search().filter(passes), search().filter(passes).ef(1)] {
+        let hits = approximate.run().unwrap();
+        answer(&hits, &passing, query, k);
+        let strategy = hits.statistics().strategy;
+        evidence.saw_if(strategy == Strategy::WalkThenScan, Case::FilteredSearchGivenUp);
+        evidence.saw_if(strategy == Strategy::Walk && !hits.is_empty(), Case::FilteredWalk);
+        evidence.saw_if(strategy == Strategy::Walk && R::IN_TRANSACTION, Case::FilteredWalkInTransaction);
+    }
 }
 
 /// The hits are k different keys with their distances, nearest first, ties in key order.

@@ -53,6 +53,10 @@ cases! {
     GraphSearchWithoutCodes,
     /// A graph search over a transaction's own changes.
     GraphSearchInTransaction,
+    FilteredWalk,
+    FilteredWalkInTransaction,
+    /// A filtered search that ended as a scan.
+    FilteredSearchGivenUp,
 
     SnapshotAfterThreeCommits,
     SnapshotOnAnotherThread,
