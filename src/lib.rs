@@ -93,7 +93,8 @@ mod vectors;
 
 pub use check::{Problem, Report};
 pub use collection::{
-    Collection, CollectionMut, Hit, Hits, KeySet, Keys, Query, QueryStatistics, RowCounts, Strategy, Vectors,
+    Collection, CollectionMut, Hit, Hits, KeySet, Keys, Pages, Query, QueryStatistics, RowCounts, Strategy,
+    Vectors, Within,
 };
 pub use error::{Error, Result, VectorDefect, VectorSubject};
 pub use io::{Counters, Observer, Operation};

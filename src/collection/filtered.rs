@@ -53,6 +53,8 @@ const SAMPLE: usize = 256;
 const PROBE: usize = 4;
 /// Slots that are gathered before they are compared.
 const CHUNK: usize = 64;
+/// Pages whose keys are asked about before the budget is looked at again.
+const PAGES_BETWEEN: usize = 8;
 
 impl<'a, K: Kernel> Search<'a, K> {
     /// Compares the vectors of all that pass with the query.
@@ -378,7 +380,7 @@ fn by_pages(
                 chunk.push((number * PAGE_SLOTS + index) as Slot);
             }
         }
-        if chunk.len() >= CHUNK || number % CHUNK == 0 {
+        if chunk.len() >= CHUNK || number % PAGES_BETWEEN == 0 {
             if !visit(&chunk)? {
                 return Ok(());
             }

@@ -22,7 +22,7 @@ use crate::options::Codes;
 use crate::vectors::Slot;
 
 /// The `ef` of a search that does not state one.
-const DEFAULT_EF: usize = 64;
+pub(super) const DEFAULT_EF: usize = 64;
 /// How many vectors are fetched ahead of the one that is compared.
 pub(super) const VECTORS_AHEAD: usize = 3;
 /// Collections of up to this many vectors are scanned: no walk through a graph is cheaper.
@@ -69,12 +69,13 @@ pub enum Strategy {
     WalkThenScan,
 }
 
-/// The result of a [`Query`]: hits, nearest first, ties in key order.
+/// The result of a search: hits, nearest first, ties in key order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hits {
     pub(super) hits: Vec<Hit>,
     pub(super) statistics: QueryStatistics,
     pub(super) is_partial: bool,
+    pub(super) is_cut: bool,
 }
 
 impl Hits {
@@ -88,6 +89,12 @@ impl Hits {
     /// stopped that early.
     pub fn is_partial(&self) -> bool {
         self.is_partial
+    }
+
+    /// True when a [search within a radius](crate::Within) found more than its limit allowed to return. Where a walk through the
+    /// graph was ended by the limit it may be true although the next vector is just outside.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The hits as a vector.
@@ -281,9 +288,7 @@ impl<'a> Query<'a> {
         }
         let ef = self.ef.max(k).min(live);
         let exact_query = VectorQuery::new(Cow::Borrowed(&vector), norm, parameters.metric);
-        // After removals there may be far more slots than vectors: then walking is cheaper.
-        let dense = u64::from(view.graph.slots()) <= 4 * SCAN_UP_TO;
-        let scan = self.exact || (dense && view.state.live <= SCAN_UP_TO);
+        let scan = self.exact || is_small(view);
         let conditions = (!self.filter.is_empty() || !self.limits.are_none())
             .then(|| Conditions { filter: self.filter, budget: self.limits.start() });
         let View { graph, segments, .. } = view;
@@ -295,7 +300,7 @@ impl<'a> Query<'a> {
                 (index, CodedQuery::new(&vector, metric))
             };
             match (parameters.codes, conditions) {
-                (_, None) if scan => search.scan(&exact_query),
+                (_, None) if scan => search.scan(&exact_query, f32::INFINITY),
                 (_, Some(conditions)) if scan => search.scan_filtered(&exact_query, conditions),
                 (Codes::None, None) => search.walk(&exact_query, ef),
                 (Codes::None, Some(conditions)) => search.walk_filtered(&exact_query, ef, conditions),
@@ -310,6 +315,13 @@ impl<'a> Query<'a> {
             }
         })
     }
+}
+
+/// True when comparing with every vector is cheaper than any walk.
+pub(super) fn is_small(view: View<'_>) -> bool {
+    // After removals there may be far more slots than vectors: then walking is cheaper.
+    let dense = u64::from(view.graph.slots()) <= 4 * SCAN_UP_TO;
+    dense && view.state.live <= SCAN_UP_TO
 }
 
 /// A search with one set of kernels.
@@ -368,7 +380,7 @@ impl<'a, K: Kernel> Search<'a, K> {
             let all = ef as u64 >= self.view.state.live;
             let lower_bound = |candidate| codes.space.lower_bound(coded, candidate);
             let (hits, reranked) = self.rerank(found, lower_bound, query, all)?;
-            Ok(Hits { hits, statistics: self.walked(scratch, reranked), is_partial: false })
+            Ok(Hits { hits, statistics: self.walked(scratch, reranked), ..Hits::default() })
         })
     }
 
@@ -393,10 +405,7 @@ impl<'a, K: Kernel> Search<'a, K> {
         query: &S::Query,
         scratch: &mut Scratch,
     ) -> Result<[Slot; 2]> {
-        let Some(anchors) = self.view.state.anchors else {
-            let place = format!("collection {:?}", self.view.state.name);
-            return Err(Error::corrupted(place, "it holds vectors and has no entry point"));
-        };
+        let anchors = self.view.anchors()?;
         Ok([descend(index, index, query, &anchors, 0, scratch)?, anchors.root])
     }
 
@@ -446,8 +455,8 @@ impl<'a, K: Kernel> Search<'a, K> {
         Ok(())
     }
 
-    /// Compares with every vector.
-    fn scan(&self, query: &VectorQuery<'a>) -> Result<Hits> {
+    /// Compares with every vector. Those beyond the radius are no hits.
+    pub(super) fn scan(&self, query: &VectorQuery<'a>, radius: f32) -> Result<Hits> {
         let (View { graph, state, .. }, k) = (self.view, self.k);
         let mut distances = 0;
         let mut hits = Vec::new();
@@ -456,11 +465,14 @@ impl<'a, K: Kernel> Search<'a, K> {
             for index in 0..PAGE_SLOTS {
                 let Some(node) = page.node(index) else { continue };
                 let handle = self.exact.resolve((number * PAGE_SLOTS + index) as Slot)?;
-                hits.push(Hit { key: node.record.key, distance: self.exact.distance(query, handle) });
+                let distance = self.exact.distance(query, handle);
+                if distance <= radius {
+                    hits.push(Hit { key: node.record.key, distance });
+                }
                 distances += 1;
             }
             // Now and then only the best so far are kept: memory stays a small multiple of k.
-            if hits.len() >= 4 * k + 1024 {
+            if hits.len() >= k.saturating_mul(4).saturating_add(1024) {
                 hits.select_nth_unstable_by(k - 1, nearer);
                 hits.truncate(k);
             }
@@ -479,7 +491,7 @@ impl<'a, K: Kernel> Search<'a, K> {
     pub(super) fn best(&self, mut hits: Vec<Hit>, statistics: QueryStatistics) -> Hits {
         hits.sort_unstable_by(nearer);
         hits.truncate(self.k);
-        Hits { hits, statistics, is_partial: false }
+        Hits { hits, statistics, ..Hits::default() }
     }
 }
 

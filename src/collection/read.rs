@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::paging::Pages;
 use super::query::{Hit, Query};
+use super::radius::Within;
 use super::state::CollectionSnapshot;
+use super::view::View;
 use crate::error::{Error, Result};
 use crate::options::Parameters;
 
@@ -31,6 +34,10 @@ impl Collection {
         pin: Arc<dyn Send + Sync>,
     ) -> Self {
         Self { snapshot, parameters, _pin: pin }
+    }
+
+    pub(super) fn view(&self) -> View<'_> {
+        self.snapshot.view()
     }
 
     /// The collection's name.
@@ -97,6 +104,42 @@ impl Collection {
     /// A search near the vector of a key, which is as a rule the first of the hits itself.
     pub fn query_key(&self, key: u64) -> Query<'_> {
         Query::by_key(self.snapshot.view(), key)
+    }
+
+    /// Everything within a distance of a vector, under the collection's [`Metric`](crate::Metric): a search to be refined and
+    /// [run](Within::run).
+    pub fn within<'a>(&'a self, vector: &'a [f32], radius: f32) -> Within<'a> {
+        Within::new(self.snapshot.view(), vector, radius)
+    }
+
+    /// All vectors from near to far, in pages of `page_size`, computed as they are asked for. See [`Pages`] for what is
+    /// guaranteed.
+    ///
+    /// ```
+    /// # use nestling::{CollectionDefinition, Metric, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::open(dir.path().join("app.nestling"))?;
+    /// # const POINTS: CollectionDefinition = CollectionDefinition::new("points", 2, Metric::L2);
+    /// # let tx = store.begin_write()?;
+    /// # tx.open_collection(POINTS)?.insert_many((0..100).map(|i| (i, [i as f32, 0.0])))?;
+    /// # tx.commit()?;
+    /// let points = store.begin_read()?.open_collection(POINTS)?;
+    /// let mut pages = points.browse(&[40.2, 0.0], 3)?;
+    /// let first = pages.next().ok_or("the collection is empty")??;
+    /// assert_eq!(first.iter().map(|hit| hit.key).collect::<Vec<_>>(), [40, 41, 39]);
+    /// // The user scrolls.
+    /// let second = pages.next().ok_or("there is no more")??;
+    /// assert_eq!(second.iter().map(|hit| hit.key).collect::<Vec<_>>(), [42, 38, 43]);
+    /// assert_eq!(pages.map(|page| page.map_or(0, |page| page.len())).sum::<usize>(), 94);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidParameter`] for pages of 0, [`Error::WrongDimension`] and [`Error::InvalidVector`] for a query that no
+    /// distance can be computed with.
+    pub fn browse(&self, vector: &[f32], page_size: usize) -> Result<Pages> {
+        Pages::new(self.clone(), vector, page_size)
     }
 }
 

@@ -7,6 +7,7 @@ use super::state::CollectionState;
 use crate::error::{Error, Result};
 use crate::graph::GraphSnapshot;
 use crate::graph::reader::{CollectionReader, merge_keys};
+use crate::hnsw::Anchors;
 use crate::vectors::{SegmentSet, Slot, SlotIdentity};
 
 /// Everything that reading takes.
@@ -22,6 +23,14 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// Where searches start, in a collection that is not empty.
+    pub(crate) fn anchors(&self) -> Result<Anchors> {
+        self.state.anchors.ok_or_else(|| {
+            let place = format!("collection {:?}", self.state.name);
+            Error::corrupted(place, "it holds vectors and has no entry point")
+        })
+    }
+
     pub(crate) fn slot_of(&self, key: u64) -> Result<Option<Slot>> {
         if let Some(&slot) = self.pending.and_then(|pending| pending.get(&key)) {
             return Ok(slot);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::input::check_vector;
 use super::query::{Hit, Query};
+use super::radius::Within;
 use super::read::{Keys, Vectors};
 use super::writer::{CollectionWriter, RowCounts};
 #[cfg(doc)]
@@ -161,6 +162,11 @@ impl<'tx> CollectionMut<'tx> {
     /// A search near the vector of a key, which is as a rule the first of the hits itself.
     pub fn query_key(&self, key: u64) -> Query<'_> {
         Query::by_key(self.writer().view(), key)
+    }
+
+    /// Everything within a distance of a vector: a search to be refined and [run](Within::run).
+    pub fn within<'a>(&'a self, vector: &'a [f32], radius: f32) -> Within<'a> {
+        Within::new(self.writer().view(), vector, radius)
     }
 
     /// How many link rows this transaction has read and changed in the collection.

@@ -8,7 +8,9 @@
 //!   evict, and parents have lower ranks than their children. The root is one of the two places where a search starts.
 //! - **Bulk insertion** ([`bulk`]) is parallel, and its outcome does not depend on the number of threads.
 //! - **Exact duplicates** do not fill neighbour lists ([`select`]).
+//! - **A walk can go on** from where it stopped ([`browse`]), for radius searches and pages.
 
+mod browse;
 pub(crate) mod bulk;
 mod edges;
 mod filtered;
@@ -23,6 +25,7 @@ mod tests;
 mod tree;
 mod visited;
 
+pub(crate) use browse::{Browse, Reach, inside};
 pub(crate) use filtered::{Guide, Progress, compare, search_filtered};
 pub(crate) use insert::insert;
 pub(crate) use pool::Candidate;

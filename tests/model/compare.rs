@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nestling::{Codes, Collection, CollectionMut, Hit, Query, Result, Strategy};
+use nestling::{Codes, Collection, CollectionMut, Hit, Query, Result, Strategy, Within};
 
 use super::dice::Dice;
 use super::evidence::{Case, Evidence};
@@ -20,10 +20,13 @@ pub trait Readable {
     fn search(&self, vector: &[f32], k: usize) -> Result<Vec<Hit>>;
     fn query<'a>(&'a self, vector: &'a [f32]) -> Query<'a>;
     fn query_key(&self, key: u64) -> Query<'_>;
+    fn within<'a>(&'a self, vector: &'a [f32], radius: f32) -> Within<'a>;
+    /// Pages, where there are any: a write transaction has none.
+    fn browse(&self, vector: &[f32], page_size: usize, ef: usize) -> Option<Vec<Vec<Hit>>>;
 }
 
 macro_rules! readable {
-    ($collection:ty, in transaction: $in_transaction:literal) => {
+    ($collection:ty, in transaction: $in_transaction:literal, pages: $pages:expr) => {
         impl Readable for $collection {
             const IN_TRANSACTION: bool = $in_transaction;
             fn len(&self) -> u64 {
@@ -53,12 +56,22 @@ macro_rules! readable {
             fn query_key(&self, key: u64) -> Query<'_> {
                 self.query_key(key)
             }
+            fn within<'a>(&'a self, vector: &'a [f32], radius: f32) -> Within<'a> {
+                self.within(vector, radius)
+            }
+            fn browse(&self, vector: &[f32], page_size: usize, ef: usize) -> Option<Vec<Vec<Hit>>> {
+                let pages: fn(&$collection, &[f32], usize, usize) -> Option<Vec<Vec<Hit>>> = $pages;
+                pages(self, vector, page_size, ef)
+            }
         }
     };
 }
 
-readable!(Collection, in transaction: false);
-readable!(CollectionMut<'_>, in transaction: true);
+readable!(Collection, in transaction: false, pages: |collection, vector, page_size, ef| {
+    let pages = collection.browse(vector, page_size).unwrap().ef(ef);
+    Some(pages.map(|page| page.unwrap().into_vec()).collect())
+});
+readable!(CollectionMut<'_>, in transaction: true, pages: |_, _, _, _| None);
 
 /// Everything the collection holds is everything the shelf holds, bit for bit, in order.
 pub fn content<R: Readable>(collection: &R, shelf: &Shelf, dice: &mut Dice) {
@@ -159,6 +172,8 @@ fn search<R: Readable>(
     let narrow = collection.query(query).k(k).ef(1).run().unwrap();
     answer(&narrow, shelf, query, k);
     filtered(collection, shelf, query, k, dice, evidence);
+    within(collection, shelf, query, dice, evidence);
+    pages(collection, shelf, query, dice, evidence);
     evidence.saw_if(walked, Case::GraphSearch);
     evidence.saw_if(walked && shelf.spec.codes == Codes::None, Case::GraphSearchWithoutCodes);
     evidence.saw_if(!walked && k > 0 && live > 0, Case::ScannedSearch);
@@ -196,6 +211,64 @@ fn filtered<R: Readable>(
         evidence.saw_if(strategy == Strategy::WalkThenScan, Case::FilteredSearchGivenUp);
         evidence.saw_if(strategy == Strategy::Walk && !hits.is_empty(), Case::FilteredWalk);
         evidence.saw_if(strategy == Strategy::Walk && R::IN_TRANSACTION, Case::FilteredWalkInTransaction);
+    }
+}
+
+/// What lies within a radius is a beginning of all that there is, from near to far.
+fn within<R: Readable>(
+    collection: &R,
+    shelf: &Shelf,
+    query: &[f32],
+    dice: &mut Dice,
+    evidence: &mut Evidence,
+) {
+    let live = shelf.vectors.len();
+    let all = collection.query(query).k(live).exact().run().unwrap();
+    let radius = match all.get(dice.below(live + 1)) {
+        Some(hit) => hit.distance,
+        None => dice.pick(&[f32::NEG_INFINITY, f32::INFINITY]),
+    };
+    let inside = &all[..all.partition_point(|hit| hit.distance <= radius)];
+    let limit = dice.pick(&[0, 1, 10, live, usize::MAX]);
+    let search = || collection.within(query, radius).limit(limit);
+    for hits in [search().exact().run().unwrap(), search().ef(live).run().unwrap()] {
+        assert_eq!(hits[..], inside[..limit.min(inside.len())], "within {radius:e}, {:?}", shelf.spec);
+        assert_eq!(hits.is_cut(), inside.len() > limit, "within {radius:e}, {:?}", shelf.spec);
+    }
+    let hits = search().run().unwrap();
+    let known: BTreeSet<(u64, u32)> = inside.iter().map(|hit| (hit.key, hit.distance.to_bits())).collect();
+    assert!(
+        hits.iter().all(|hit| known.contains(&(hit.key, hit.distance.to_bits()))),
+        "within {radius:e}, {:?}",
+        shelf.spec
+    );
+    answer(&hits, shelf, query, hits.len());
+    evidence.saw_if(hits.statistics().strategy == Strategy::Walk && !hits.is_empty(), Case::RadiusWalk);
+    evidence.saw_if(hits.statistics().strategy == Strategy::WalkThenScan, Case::RadiusWalkGivenUp);
+}
+
+/// Pages hold everything once.
+fn pages<R: Readable>(
+    collection: &R,
+    shelf: &Shelf,
+    query: &[f32],
+    dice: &mut Dice,
+    evidence: &mut Evidence,
+) {
+    let live = shelf.vectors.len();
+    let page_size = dice.pick(&[1, 7, 50, live.max(1), usize::MAX]);
+    for ef in [live, dice.pick(&[0, 10, 64])] {
+        let Some(pages) = collection.browse(query, page_size, ef) else { return };
+        let full = pages.iter().rev().skip(1).all(|page| page.len() == page_size);
+        assert!(full && pages.iter().all(|page| !page.is_empty()), "pages of {page_size}, {:?}", shelf.spec);
+        let mut hits = pages.concat();
+        let distance_then_key = |a: &Hit, b: &Hit| a.distance.total_cmp(&b.distance).then(a.key.cmp(&b.key));
+        if ef < live {
+            hits.sort_by(distance_then_key);
+        }
+        let all = collection.query(query).k(live).exact().run().unwrap();
+        assert_eq!(hits[..], all[..], "pages of {page_size} with ef {ef}, {:?}", shelf.spec);
+        evidence.saw_if(pages.len() > 2, Case::SeveralPages);
     }
 }
 

@@ -57,6 +57,10 @@ cases! {
     FilteredWalkInTransaction,
     /// A filtered search that ended as a scan.
     FilteredSearchGivenUp,
+    RadiusWalk,
+    /// A radius search that found so much that it scanned.
+    RadiusWalkGivenUp,
+    SeveralPages,
 
     SnapshotAfterThreeCommits,
     SnapshotOnAnotherThread,
