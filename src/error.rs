@@ -264,6 +264,11 @@ impl From<redb::TransactionError> for Error {
 pub enum VectorSubject {
     /// The query of a search.
     Query,
+    /// One of the queries of [`Collection::search_many`](crate::Collection::search_many).
+    QueryAt {
+        /// Its position in the call, from 0.
+        position: usize,
+    },
     /// A vector to be stored.
     Vector {
         /// Its key.
@@ -277,6 +282,7 @@ impl std::fmt::Display for VectorSubject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             VectorSubject::Query => write!(f, "the query"),
+            VectorSubject::QueryAt { position } => write!(f, "the query at position {position} of the call"),
             VectorSubject::Vector { key, position } => {
                 write!(f, "the vector of key {key} (position {position} of the call)")
             }

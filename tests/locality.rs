@@ -113,6 +113,13 @@ fn mean(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> f64 {
     costs.iter().map(of).sum::<f64>() / costs.len() as f64
 }
 
+/// Leaves out the rare insertion that also takes a calibration sample, which searches widely.
+fn median(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> f64 {
+    let mut sorted: Vec<f64> = costs.iter().map(of).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
 impl Series {
     fn run(
         path: &Path,
@@ -228,7 +235,7 @@ fn the_first_change_after_opening_loads_what_it_looks_at() {
     series.iter().flatten().for_each(assert_first_is_like_later);
     for_each_step(&series, |small, large| {
         let log = (large.n as f64).ln() / (small.n as f64).ln();
-        let [a, b] = [small, large].map(|series| mean(&series.first, |cost| cost.loaded as f64));
+        let [a, b] = [small, large].map(|series| median(&series.first, |cost| cost.loaded as f64));
         assert!(
             b / a <= log * 1.5,
             "{:?}: pages loaded grew {:.2}-fold from {} to {}",

@@ -79,7 +79,7 @@ impl<'a, K: Kernel> Search<'a, K> {
         let mut pilot = Pilot::new(self.view, self.k, ef, conditions);
         with_scratch(|scratch| {
             let strategy = self.find_admitted(&self.exact, query, &mut pilot, scratch)?;
-            let walk = self.walked(scratch, 0);
+            let walk = self.walked(ef, scratch, 0);
             let before = scratch.distances;
             let hits = match strategy {
                 Strategy::Walk => self.tell(scratch.admitted())?,
@@ -105,7 +105,7 @@ impl<'a, K: Kernel> Search<'a, K> {
         let all = ef as u64 >= self.view.state.live;
         with_scratch(|scratch| {
             let strategy = self.find_admitted(codes, coded, &mut pilot, scratch)?;
-            let walk = self.walked(scratch, 0);
+            let walk = self.walked(ef, scratch, 0);
             let (hits, reranked) = match strategy {
                 Strategy::Walk => {
                     let lower_bound = |candidate| codes.space.lower_bound(coded, candidate);

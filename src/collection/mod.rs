@@ -1,6 +1,7 @@
 //! Collections: vectors under keys, searched through an HNSW graph.
 
 mod budget;
+mod calibration;
 mod code_space;
 mod filter;
 mod filtered;

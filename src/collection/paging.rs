@@ -101,6 +101,7 @@ impl Pages {
                 None => go_on(browse, view, &exact, &self.query, ahead)?,
             };
             statistics.strategy = Strategy::Walk;
+            statistics.ef = self.ef;
             let settled = browse.take(ahead);
             if self.coded.is_some() {
                 statistics.reranked = settled.len() as u64;

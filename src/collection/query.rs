@@ -46,6 +46,8 @@ pub struct QueryStatistics {
     pub strategy: Strategy,
     /// Layers of the graph that were descended through before the walk on the lowest one.
     pub layers: u8,
+    /// How many candidates were kept; 0 when all vectors were compared.
+    pub ef: usize,
     /// Distances computed, on codes and on vectors.
     pub distances: u64,
     /// Nodes whose neighbours were looked at.
@@ -140,10 +142,19 @@ pub struct Query<'a> {
     view: View<'a>,
     target: Target<'a>,
     k: usize,
-    ef: usize,
-    exact: bool,
+    effort: Effort,
     filter: Filter<'a>,
     limits: Limits<'a>,
+    /// A node that a walk is to act as if it were not there.
+    leave_out: Option<Slot>,
+}
+
+/// How hard to search.
+#[derive(Debug, Clone, Copy)]
+enum Effort {
+    Ef(usize),
+    Recall(f64),
+    Exact,
 }
 
 enum Target<'a> {
@@ -165,10 +176,10 @@ impl<'a> Query<'a> {
             view,
             target,
             k: 10,
-            ef: DEFAULT_EF,
-            exact: false,
+            effort: Effort::Ef(DEFAULT_EF),
             filter: Filter::default(),
             limits: Limits::default(),
+            leave_out: None,
         }
     }
 
@@ -181,13 +192,49 @@ impl<'a> Query<'a> {
     /// How many candidates to keep while searching, 64 by default and at least `k`. More costs time and finds more: with `ef`
     /// no less than the collection's size the result is exact.
     pub fn ef(mut self, ef: usize) -> Self {
-        self.ef = ef;
+        self.effort = Effort::Ef(ef);
         self
     }
 
     /// Compares with every vector instead of walking the graph.
     pub fn exact(mut self) -> Self {
-        self.exact = true;
+        self.effort = Effort::Exact;
+        self
+    }
+
+    /// Lets a calibration choose `ef`: of the `k` nearest vectors a share of `recall` is found, in the mean of many queries.
+    ///
+    /// The collection measures itself as it grows: one insertion in a number of them also searches for a stored vector as if it were
+    /// not there, and counts how many of the 1, 10 and 100 nearest are found with which `ef`. For `k` in between, and beyond, `ef` is
+    /// interpolated. That answers for queries that are distributed like what is stored. Up to 1,000 vectors, with `recall` 1.0,
+    /// and wherever it cannot be promised otherwise, all vectors are compared; [`QueryStatistics::ef`] tells.
+    ///
+    /// ```
+    /// # use nestling::{CollectionDefinition, Metric, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::open(dir.path().join("app.nestling"))?;
+    /// # const POINTS: CollectionDefinition = CollectionDefinition::new("points", 2, Metric::L2);
+    /// # let tx = store.begin_write()?;
+    /// # let spiral = |i: u64| [(i as f32).sqrt() * (i as f32).sin(), (i as f32).sqrt() * (i as f32).cos()];
+    /// # tx.open_collection(POINTS)?.insert_many((0..2_000).map(|i| (i, spiral(i))))?;
+    /// # tx.commit()?;
+    /// let points = store.begin_read()?.open_collection(POINTS)?;
+    /// let hits = points.query(&[3.0, 4.0]).k(5).recall(0.95).run()?;
+    /// assert!((5..100).contains(&hits.statistics().ef));
+    /// let all = points.query(&[3.0, 4.0]).k(5).recall(1.0).run()?;
+    /// assert_eq!(all.statistics().ef, 0); // every vector was compared
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`run`](Query::run) refuses a recall that is not above 0 and at most 1.
+    pub fn recall(mut self, recall: f64) -> Self {
+        self.effort = Effort::Recall(recall);
+        self
+    }
+
+    /// Walks as if the node in this slot, whose level is 0, were not there.
+    pub(super) fn leave_out(mut self, slot: Slot) -> Self {
+        self.leave_out = Some(slot);
         self
     }
 
@@ -268,8 +315,9 @@ impl<'a> Query<'a> {
     /// # Errors
     ///
     /// [`Error::WrongDimension`] and [`Error::InvalidVector`] for a query that no distance can be computed with,
-    /// [`Error::KeyNotFound`] for a search by a key that is not there, [`Error::Corrupted`] when stored bytes do not verify.
+    /// [`Error::KeyNotFound`] for a search by a key that is not there, [`Error::InvalidParameter`] for a recall out of range, [`Error::Corrupted`] when stored bytes do not verify.
     pub fn run(self) -> Result<Hits> {
+        self.check_effort()?;
         let view = self.view;
         let parameters = &view.state.parameters;
         let vector = match self.target {
@@ -286,34 +334,58 @@ impl<'a> Query<'a> {
         if k == 0 {
             return Ok(Hits::default());
         }
-        let ef = self.ef.max(k).min(live);
+        let ef = self.chosen_ef(k).map(|ef| ef.max(k).min(live));
         let exact_query = VectorQuery::new(Cow::Borrowed(&vector), norm, parameters.metric);
-        let scan = self.exact || is_small(view);
+        let ef = ef.filter(|_| !is_small(view));
         let conditions = (!self.filter.is_empty() || !self.limits.are_none())
             .then(|| Conditions { filter: self.filter, budget: self.limits.start() });
         let View { graph, segments, .. } = view;
         let metric = parameters.metric;
         dispatch!(InstructionSet::best(), kernel => {
-            let search = Search { view, exact: Index { rows: graph, space: VectorSpace { segments, metric, kernel } }, k };
+            let search = Search { view, exact: Index { rows: graph, space: VectorSpace { segments, metric, kernel } }, k, leave_out: self.leave_out };
             let on_codes = || {
                 let index = Index { rows: graph, space: CodeSpace { segments, metric, kernel } };
                 (index, CodedQuery::new(&vector, metric))
             };
-            match (parameters.codes, conditions) {
-                (_, None) if scan => search.scan(&exact_query, f32::INFINITY),
-                (_, Some(conditions)) if scan => search.scan_filtered(&exact_query, conditions),
-                (Codes::None, None) => search.walk(&exact_query, ef),
-                (Codes::None, Some(conditions)) => search.walk_filtered(&exact_query, ef, conditions),
-                (Codes::SevenBit, None) => {
+            match (ef, parameters.codes, conditions) {
+                (None, _, None) => search.scan(&exact_query, f32::INFINITY),
+                (None, _, Some(conditions)) => search.scan_filtered(&exact_query, conditions),
+                (Some(ef), Codes::None, None) => search.walk(&exact_query, ef),
+                (Some(ef), Codes::None, Some(conditions)) => search.walk_filtered(&exact_query, ef, conditions),
+                (Some(ef), Codes::SevenBit, None) => {
                     let (index, coded) = on_codes();
                     search.walk_on_codes(&index, &coded, &exact_query, ef)
                 }
-                (Codes::SevenBit, Some(conditions)) => {
+                (Some(ef), Codes::SevenBit, Some(conditions)) => {
                     let (index, coded) = on_codes();
                     search.walk_filtered_on_codes(&index, &coded, &exact_query, ef, conditions)
                 }
             }
         })
+    }
+
+    /// The `ef` to search with, `None` for a scan.
+    fn chosen_ef(&self, k: usize) -> Option<usize> {
+        match self.effort {
+            Effort::Ef(ef) => Some(ef),
+            Effort::Exact => None,
+            Effort::Recall(recall) => {
+                let state = self.view.state;
+                state.calibration.ef(state.live, k, recall)
+            }
+        }
+    }
+
+    /// Refuses what no search can be run with.
+    fn check_effort(&self) -> Result<()> {
+        match self.effort {
+            Effort::Recall(recall) if !(recall > 0.0 && recall <= 1.0) => Err(Error::InvalidParameter {
+                parameter: "the recall",
+                found: recall.to_string(),
+                expected: "above 0 and at most 1",
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -330,6 +402,8 @@ pub(super) struct Search<'a, K> {
     /// The distances that hits are told with.
     pub(super) exact: Index<&'a GraphSnapshot, VectorSpace<'a, K>>,
     pub(super) k: usize,
+    /// See [`Query::leave_out`].
+    pub(super) leave_out: Option<Slot>,
 }
 
 impl<'a, K: Kernel> Search<'a, K> {
@@ -338,7 +412,7 @@ impl<'a, K: Kernel> Search<'a, K> {
         with_scratch(|scratch| {
             let found = self.find(&self.exact, query, ef, scratch)?;
             let hits = self.tell(found)?;
-            Ok(self.best(hits, self.walked(scratch, 0)))
+            Ok(self.best(hits, self.walked(ef, scratch, 0)))
         })
     }
 
@@ -355,9 +429,10 @@ impl<'a, K: Kernel> Search<'a, K> {
     }
 
     /// What a walk has cost, with the re-ranking after it.
-    pub(super) fn walked(&self, scratch: &Scratch, reranked: u64) -> QueryStatistics {
+    pub(super) fn walked(&self, ef: usize, scratch: &Scratch, reranked: u64) -> QueryStatistics {
         QueryStatistics {
             strategy: Strategy::Walk,
+            ef,
             layers: self.view.state.anchors.map_or(0, |anchors| anchors.level),
             distances: scratch.distances + reranked,
             expanded: scratch.expanded,
@@ -380,7 +455,7 @@ impl<'a, K: Kernel> Search<'a, K> {
             let all = ef as u64 >= self.view.state.live;
             let lower_bound = |candidate| codes.space.lower_bound(coded, candidate);
             let (hits, reranked) = self.rerank(found, lower_bound, query, all)?;
-            Ok(Hits { hits, statistics: self.walked(scratch, reranked), ..Hits::default() })
+            Ok(Hits { hits, statistics: self.walked(ef, scratch, reranked), ..Hits::default() })
         })
     }
 
@@ -394,6 +469,7 @@ impl<'a, K: Kernel> Search<'a, K> {
     ) -> Result<impl Iterator<Item = Candidate> + Clone + use<'s, S, K>> {
         scratch.reset_counters();
         let entries = self.enter(index, query, scratch)?;
+        scratch.leave_out = self.leave_out;
         search_layer(index, index, query, &entries, ef, 0, scratch)?;
         Ok(scratch.found())
     }

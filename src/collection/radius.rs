@@ -137,7 +137,7 @@ impl<'a, K: Kernel> Ball<'a, '_, K> {
     fn scan(&self) -> Result<Hits> {
         // One more than the limit tells whether there are more.
         let k = self.limit.saturating_add(1);
-        let search = Search { view: self.view, exact: self.exact, k };
+        let search = Search { view: self.view, exact: self.exact, k, leave_out: None };
         Ok(self.cut(search.scan(self.query, self.radius)?))
     }
 
@@ -160,6 +160,7 @@ impl<'a, K: Kernel> Ball<'a, '_, K> {
             };
             hits.statistics.strategy = strategy;
             hits.statistics.layers = anchors.level;
+            hits.statistics.ef = reach.beyond;
             hits.statistics.distances += browse.distances();
             hits.statistics.expanded = browse.expanded();
             *scratch = browse.into_scratch();

@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
+use super::input::check_vector;
 use super::paging::Pages;
-use super::query::{Hit, Query};
+use super::query::{Hit, Hits, Query};
 use super::radius::Within;
 use super::state::CollectionSnapshot;
 use super::view::View;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, VectorSubject};
 use crate::options::Parameters;
 
 /// A collection as of one commit: what it holds never changes. Cheap to clone and to send to other threads; it keeps its
@@ -99,6 +102,40 @@ impl Collection {
     /// A search near a vector, to be refined and [run](Query::run).
     pub fn query<'a>(&'a self, vector: &'a [f32]) -> Query<'a> {
         Query::by_vector(self.snapshot.view(), vector)
+    }
+
+    /// Searches for many vectors on rayon's threads, each refined as `refine` says; results in the order of the queries, the same as
+    /// one by one.
+    ///
+    /// ```
+    /// # use nestling::{CollectionDefinition, Metric, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::open(dir.path().join("app.nestling"))?;
+    /// # const POINTS: CollectionDefinition = CollectionDefinition::new("points", 2, Metric::L2);
+    /// # let tx = store.begin_write()?;
+    /// # tx.open_collection(POINTS)?.insert_many((0..100).map(|i| (i, [i as f32, 0.0])))?;
+    /// # tx.commit()?;
+    /// let points = store.begin_read()?.open_collection(POINTS)?;
+    /// let results = points.search_many(&[[40.2, 0.0], [7.0, 1.0]], |query| query.k(1).recall(0.95))?;
+    /// assert_eq!([results[0][0].key, results[1][0].key], [40, 7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// All vectors are checked first; an error names the position of the first one that is refused
+    /// ([`VectorSubject::QueryAt`]). Otherwise those of [`Query::run`].
+    pub fn search_many<'a, V: AsRef<[f32]> + Sync>(
+        &'a self,
+        vectors: &'a [V],
+        refine: impl Fn(Query<'a>) -> Query<'a> + Sync,
+    ) -> Result<Vec<Hits>> {
+        // Asked for once: what is checked is what is searched for.
+        let vectors: Vec<&[f32]> = vectors.iter().map(AsRef::as_ref).collect();
+        for (position, vector) in vectors.iter().enumerate() {
+            check_vector(VectorSubject::QueryAt { position }, vector, &self.parameters)?;
+        }
+        vectors.par_iter().map(|vector| refine(self.query(vector)).run()).collect()
     }
 
     /// A search near the vector of a key, which is as a rule the first of the hits itself.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redb::ReadTransaction;
 
+use super::calibration::Calibration;
 use super::view::View;
 use crate::error::Result;
 use crate::graph::journal::{Overlay, Pending, Replayed};
@@ -25,11 +26,21 @@ pub(crate) struct CollectionState {
     pub(crate) anchors: Option<Anchors>,
     /// The tables have all rows as of this commit.
     pub(crate) folded: u64,
+    pub(crate) calibration: Calibration,
 }
 
 impl CollectionState {
     pub(crate) fn new(name: &str, id: u32, parameters: Parameters) -> Self {
-        Self { name: name.into(), id, parameters, live: 0, next_stamp: 0, anchors: None, folded: 0 }
+        Self {
+            name: name.into(),
+            id,
+            parameters,
+            live: 0,
+            next_stamp: 0,
+            anchors: None,
+            folded: 0,
+            calibration: Calibration::default(),
+        }
     }
 
     /// What a row says, and the number of slots in use.
@@ -55,8 +66,10 @@ impl CollectionState {
         if anchors.is_some_and(|anchors| anchors.level > MAX_LEVEL) {
             return Err(corrupted("an entry point above the highest level".to_owned()));
         }
-        let CollectionRow { id, live, next_stamp, folded, .. } = *row;
-        Ok((Self { name: name.into(), id, parameters, live, next_stamp, anchors, folded }, row.cursor))
+        let CollectionRow { id, live, next_stamp, folded, calibration, .. } = *row;
+        let name = name.into();
+        let calibration = Calibration(calibration);
+        Ok((Self { name, id, parameters, live, next_stamp, anchors, folded, calibration }, row.cursor))
     }
 
     pub(crate) fn to_row(&self, cursor: Slot) -> CollectionRow {
@@ -75,6 +88,7 @@ impl CollectionState {
             next_stamp: self.next_stamp,
             folded: self.folded,
             anchors: self.anchors.map(|anchors| (anchors.entry, anchors.level, anchors.root)),
+            calibration: self.calibration.0,
         }
     }
 

@@ -47,7 +47,7 @@ impl<'a> View<'a> {
     }
 
     /// The vector in a slot that `key` leads to, verified.
-    fn vector(&self, key: u64, slot: Slot) -> Result<Cow<'a, [f32]>> {
+    pub(super) fn vector(&self, key: u64, slot: Slot) -> Result<Cow<'a, [f32]>> {
         let identity = self.expect_key(slot, key)?;
         self.segments.verify_vector(slot, || Ok(identity))?;
         Ok(self.segments.vector(slot).components())

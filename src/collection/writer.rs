@@ -165,8 +165,10 @@ impl CollectionWriter {
     /// Stores a vector that has been checked; tells whether it replaced another.
     pub(crate) fn insert(&mut self, key: u64, vector: &[f32]) -> Result<bool> {
         let replaced = self.remove(key)?;
+        let stamps = self.state.next_stamp..;
         let slots = self.place(std::iter::once((key, vector)))?;
         slots.into_iter().try_for_each(|slot| self.link_one(slot))?;
+        self.calibrate(stamps)?;
         Ok(replaced)
     }
 
@@ -180,6 +182,7 @@ impl CollectionWriter {
             replaced += u64::from(self.remove(key)?);
         }
         let mut linked = self.state.live;
+        let stamps = self.state.next_stamp..;
         let slots = self.place(vectors)?;
         let mut rest = slots.as_slice();
         while !rest.is_empty() {
@@ -193,7 +196,16 @@ impl CollectionWriter {
             linked += batch.len() as u64;
             rest = later;
         }
+        self.calibrate(stamps)?;
         Ok(replaced)
+    }
+
+    /// Takes the samples that are due after the insertion of `stamps`.
+    fn calibrate(&mut self, stamps: std::ops::RangeFrom<u64>) -> Result<()> {
+        let mut calibration = self.state.calibration;
+        calibration.refresh(self.view(), stamps.start..self.state.next_stamp)?;
+        self.state.calibration = calibration;
+        Ok(())
     }
 
     /// Puts vectors into slots of their own, with empty rows.

@@ -14,7 +14,7 @@
 //! ```text
 //! u64 the commit of the entry before this one, so that none can be lost unnoticed; 0 for the first ever
 //! u32 collections, then for each
-//!   56+8 B collection row (see rows.rs)
+//!   272 B collection row (see rows.rs)
 //!   u32 nodes:  u32 slot · u8 1 = live, 0 = gone · 25 B node record if live
 //!   u32 links:  u32 slot · u8 layer · u16 length of the link row, 0 = gone · the link row
 //!   u32 keys:   u64 key · u32 slot, 2³² − 1 = gone
@@ -334,7 +334,7 @@ pub(crate) fn replay<'e>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::rows::Kind;
+    use crate::graph::rows::{CalibrationCounts, Kind};
 
     const PLACE: Place<'static> = Place { kind: Kind::Journal, collection: 0, key: &[] };
 
@@ -364,6 +364,7 @@ mod tests {
             next_stamp: 1,
             folded: 0,
             anchors: Some((0, 0, 0)),
+            calibration: CalibrationCounts::default(),
         };
         let record = NodeRecord { key: 9, stamp: 0, level: 0, code_crc: 1, vector_crc: 2 };
         let mut bytes = 7_u64.to_le_bytes().to_vec();

@@ -22,6 +22,7 @@
 //!              1 = 7-bit MinMax) · 11 u16 m · 13 u16 m0 · 15 u32 ef_construction · 19 u64 seed · 27 u64 live · 35 u32 cursor · 39 u64 next stamp
 //!              · 47 u32 entry point (2³² − 1: empty) · 51 u8 its level · 52 u32 root
 //!              · 56 u64 folded: all of its rows have all of the journal's entries up to this commit
+//!              · 64 u32 calibration samples · 68 u32 × 17 values of ef × 3 of k: neighbours found (see collection/calibration.rs)
 //! segment      0 u32 collection · 4 u32 ordinal · 8 u32 base slot · 12 u32 capacity
 //! ```
 
@@ -142,7 +143,7 @@ fixed_width! {
         #[rkyv(with = LittleEndian)]
         removed: u64,
     }
-    struct CollectionFields / ArchivedCollectionFields: 64 {
+    struct CollectionFields / ArchivedCollectionFields: 272 {
         #[rkyv(with = LittleEndian)]
         id: u32,
         #[rkyv(with = LittleEndian)]
@@ -171,6 +172,9 @@ fixed_width! {
         root: u32,
         #[rkyv(with = LittleEndian)]
         folded: u64,
+        #[rkyv(with = LittleEndian)]
+        samples: u32,
+        found: [u8; CalibrationCounts::LEN],
     }
     /// A segment file and the slots that it holds.
     pub(crate) struct SegmentRow / ArchivedSegmentRow: 16 {
@@ -349,6 +353,38 @@ impl StateRow {
     }
 }
 
+/// What calibration samples have found, summed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct CalibrationCounts {
+    pub(crate) samples: u32,
+    /// By `ef` and `k`.
+    pub(crate) found: [[u32; Self::KS]; Self::EFS],
+}
+
+impl CalibrationCounts {
+    /// Values of `ef`.
+    pub(crate) const EFS: usize = 17;
+    /// Values of `k`.
+    pub(crate) const KS: usize = 3;
+    const LEN: usize = Self::EFS * Self::KS * 4;
+
+    fn found_bytes(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        for (word, found) in bytes.as_chunks_mut().0.iter_mut().zip(self.found.iter().flatten()) {
+            *word = found.to_le_bytes();
+        }
+        bytes
+    }
+
+    fn from_bytes(samples: u32, bytes: &[u8; Self::LEN]) -> Self {
+        let mut counts = Self { samples, ..Self::default() };
+        for (found, word) in counts.found.iter_mut().flatten().zip(bytes.as_chunks().0) {
+            *found = u32::from_le_bytes(*word);
+        }
+        counts
+    }
+}
+
 /// A collection: its identity and parameters, fixed; its counters and anchors, as of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CollectionRow {
@@ -367,6 +403,7 @@ pub(crate) struct CollectionRow {
     pub(crate) folded: u64,
     /// Entry point, its level, and the root; `None` in an empty collection.
     pub(crate) anchors: Option<(Slot, u8, Slot)>,
+    pub(crate) calibration: CalibrationCounts,
 }
 
 impl CollectionRow {
@@ -396,6 +433,8 @@ impl CollectionRow {
             level,
             root,
             folded: self.folded,
+            samples: self.calibration.samples,
+            found: self.calibration.found_bytes(),
         })
     }
 
@@ -430,6 +469,7 @@ impl CollectionRow {
             next_stamp: u64::from_le_bytes(fields.next_stamp),
             folded: u64::from_le_bytes(fields.folded),
             anchors: (!empty).then_some((entry, fields.level, root)),
+            calibration: CalibrationCounts::from_bytes(u32::from_le_bytes(fields.samples), &fields.found),
         })
     }
 }
@@ -479,6 +519,10 @@ mod tests {
             next_stamp: 77,
             folded: 5,
             anchors: Some((1, 2, 3)),
+            calibration: CalibrationCounts {
+                samples: 6,
+                found: std::array::from_fn(|ef| std::array::from_fn(|k| (100 * ef + k) as u32)),
+            },
         }
     }
 
@@ -507,6 +551,10 @@ mod tests {
             golden.extend(77_u64.to_le_bytes());
             golden.extend([1, 0, 0, 0, 2, 3, 0, 0, 0]);
             golden.extend(5_u64.to_le_bytes());
+            golden.extend(6_u32.to_le_bytes());
+            for ef in 0..17_u32 {
+                (0..3).for_each(|k| golden.extend((100 * ef + k).to_le_bytes()));
+            }
             let row = CollectionRow { codes, ..collection() };
             assert_eq!(row.content(), golden);
         }

@@ -71,7 +71,7 @@ fn walk<G: Graph, S: Space>(
     guide: &mut impl Guide,
     scratch: &mut Scratch,
 ) -> Result<bool> {
-    let Scratch { visited, pool, admitted, leftovers, distances, expanded } = scratch;
+    let Scratch { visited, pool, admitted, leftovers, distances, expanded, .. } = scratch;
     visited.start(graph.slots());
     let mut width = guide.width();
     pool.start(width);

@@ -21,7 +21,8 @@ pub(crate) fn level(seed: u64, stamp: u64, m: usize) -> u8 {
     level
 }
 
-fn mix(mut z: u64) -> u64 {
+/// SplitMix64's mixing function.
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

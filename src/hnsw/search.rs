@@ -15,6 +15,8 @@ pub(crate) struct Scratch {
     /// What a filtered search found.
     pub(super) admitted: Pool,
     pub(super) leftovers: Vec<Leftover>,
+    /// A node that the next [`search_layer`] is to act as if it were not there.
+    pub(crate) leave_out: Option<Slot>,
     pub(crate) distances: u64,
     pub(crate) expanded: u64,
 }
@@ -98,8 +100,11 @@ fn walk<G: Graph, S: Space>(
     layer: u8,
     scratch: &mut Scratch,
 ) -> Result<()> {
-    let Scratch { visited, pool, distances, expanded, .. } = scratch;
+    let Scratch { visited, pool, leave_out, distances, expanded, .. } = scratch;
     visited.start(graph.slots());
+    if let Some(slot) = leave_out.take() {
+        visited.filter(&[slot], &mut [0]);
+    }
     pool.start(ef);
     let mut batch = Batch::new();
     let mut fresh = [0; BATCH];

@@ -171,6 +171,10 @@ fn search<R: Readable>(
     }
     let narrow = collection.query(query).k(k).ef(1).run().unwrap();
     answer(&narrow, shelf, query, k);
+    let asked = collection.query(query).k(k).recall(dice.pick(&[0.5, 0.9, 0.99])).run().unwrap();
+    answer(&asked, shelf, query, k);
+    let complete = collection.query(query).k(k).recall(1.0).run().unwrap();
+    assert_eq!(complete[..], exact[..], "a recall of 1, k = {k}, {:?}", shelf.spec);
     filtered(collection, shelf, query, k, dice, evidence);
     within(collection, shelf, query, dice, evidence);
     pages(collection, shelf, query, dice, evidence);
