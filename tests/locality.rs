@@ -248,8 +248,11 @@ fn the_first_change_after_opening_loads_what_it_looks_at() {
     // A page that is loaded brings its neighbours in redb's pages along, which counts in a small file.
     for series in series.iter().flatten().filter(|series| series.n >= 20_000) {
         let Series { kind, n, first, opening, store_redb, .. } = series;
-        for Cost { loaded, pages, bytes_read, .. } in first {
-            assert!(loaded * 5 < *pages, "{n}: the first {kind:?} loaded {loaded} of {pages} pages");
+        let (few, many): (Vec<&Cost>, Vec<&Cost>) =
+            first.iter().partition(|cost| cost.loaded * 5 < cost.pages);
+        // A calibration sample is taken by one insertion in 39 here, and by no removal.
+        assert!(many.len() <= usize::from(*kind == Kind::Insert), "{n}: the first {kind:?} loaded {many:?}");
+        for Cost { bytes_read, .. } in few {
             // In a debug build redb reads the whole file when it opens it, to check itself.
             let read = opening + bytes_read;
             let few = cfg!(debug_assertions) || read * 4 < *store_redb;
