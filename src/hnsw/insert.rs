@@ -3,7 +3,7 @@
 use super::edges::{add_edge, drop_edge, evictable, has_edge, split};
 use super::pool::Candidate;
 use super::search::{Scratch, descend, search_layer};
-use super::select::{relaxed, select};
+use super::select::select;
 use super::tree::{adopt, try_parent};
 use super::{Anchors, Graph, GraphMut, Space};
 use crate::error::Result;
@@ -148,6 +148,14 @@ pub(super) fn choose_again<G: Graph + Space>(
     let limit = (degree - degree / 8).max(chosen.len());
     select(graph, &candidates, limit, &mut chosen);
     Ok(chosen)
+}
+
+/// How much farther than the nearest a parent may be, on squared distances.
+const ALPHA: f32 = 1.2 * 1.2;
+
+/// A distance made larger by [`ALPHA`]; under the dot product distances are often negative.
+fn relaxed(distance: f32) -> f32 {
+    if distance > 0.0 { distance * ALPHA } else { distance / ALPHA }
 }
 
 /// Finds the new node a parent: the nearest of its neighbours that points back, ranks lower and has room, or a place below the

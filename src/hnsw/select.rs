@@ -25,11 +25,3 @@ pub(crate) fn select<S: Space>(space: &S, candidates: &[Candidate], limit: usize
         }
     }
 }
-
-/// The slack that is given where a comparison need not be strict; on squared distances.
-const ALPHA: f32 = 1.2 * 1.2;
-
-/// A distance made larger by [`ALPHA`]; under the dot product distances are often negative.
-pub(super) fn relaxed(distance: f32) -> f32 {
-    if distance > 0.0 { distance * ALPHA } else { distance / ALPHA }
-}
