@@ -101,8 +101,7 @@ impl<'a, K: Kernel> Search<'a, K> {
         conditions: Conditions<'_>,
     ) -> Result<Hits> {
         let mut pilot = Pilot::new(self.view, self.k, ef, conditions);
-        // Whoever asks for as many candidates as there are vectors asks for the exact answer.
-        let all = ef as u64 >= self.view.state.live;
+        let all = self.is_exhaustive(ef);
         with_scratch(|scratch| {
             let strategy = self.find_admitted(codes, coded, &mut pilot, scratch)?;
             let walk = self.walked(ef, scratch, 0);

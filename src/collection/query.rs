@@ -17,7 +17,7 @@ use super::view::View;
 use crate::distance::{InstructionSet, Kernel, dispatch};
 use crate::error::{Error, Result, VectorSubject};
 use crate::graph::{GraphSnapshot, PAGE_SLOTS};
-use crate::hnsw::{Candidate, Scratch, Space, descend, search_layer};
+use crate::hnsw::{Candidate, Scratch, Space, Width, descend, search_layer};
 use crate::options::Codes;
 use crate::vectors::Slot;
 
@@ -451,12 +451,16 @@ impl<'a, K: Kernel> Search<'a, K> {
     ) -> Result<Hits> {
         with_scratch(|scratch| {
             let found = self.find(codes, coded, ef, scratch)?;
-            // Whoever asks for as many candidates as there are vectors asks for the exact answer.
-            let all = ef as u64 >= self.view.state.live;
+            let all = self.is_exhaustive(ef);
             let lower_bound = |candidate| codes.space.lower_bound(coded, candidate);
             let (hits, reranked) = self.rerank(found, lower_bound, query, all)?;
             Ok(Hits { hits, statistics: self.walked(ef, scratch, reranked), ..Hits::default() })
         })
+    }
+
+    /// Whoever asks for as many candidates as there are vectors asks for the exact answer.
+    pub(super) fn is_exhaustive(&self, ef: usize) -> bool {
+        ef as u64 >= self.view.state.live
     }
 
     /// The candidates that a walk from the anchors finds, `ef` at most, nearest first.
@@ -470,7 +474,8 @@ impl<'a, K: Kernel> Search<'a, K> {
         scratch.reset_counters();
         let entries = self.enter(index, query, scratch)?;
         scratch.leave_out = self.leave_out;
-        search_layer(index, index, query, &entries, ef, 0, scratch)?;
+        let width = if self.is_exhaustive(ef) { Width::with_all_ties(ef) } else { Width::new(ef, self.k) };
+        search_layer(index, index, query, &entries, width, 0, scratch)?;
         Ok(scratch.found())
     }
 

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::edges::{add_edge, drop_edge, evictable, has_edge};
 use super::insert::{choose_again, find_parent, look_past_duplicates};
-use super::pool::Candidate;
+use super::pool::{Candidate, Width};
 use super::search::{Scratch, descend, search_layer};
 use super::select::select;
 use super::{Anchors, Graph, GraphMut, Space};
@@ -71,12 +71,13 @@ fn choose_one<G: Graph + Space>(
     let query = graph.query_of(slot)?;
     let mut layers = Vec::with_capacity(usize::from(level) + 1);
     let top = level.min(anchors.level);
+    let width = Width::new(ef_construction, graph.capacity().m);
     let mut entry = descend(graph, graph, &query, anchors, top, scratch)?;
     for layer in (0..=level).rev() {
         let mut found = Vec::new();
         if layer <= top {
             let entries = [entry, if layer == 0 { anchors.root } else { entry }];
-            search_layer(graph, graph, &query, &entries, ef_construction, layer, scratch)?;
+            search_layer(graph, graph, &query, &entries, width, layer, scratch)?;
             found.extend(scratch.found());
             if let Some(nearest) = found.first() {
                 entry = nearest.slot;

@@ -4,7 +4,7 @@
 //! narrow. When it has come to its end, a guide either is content with what was found or widens it, and it takes up what it had
 //! passed over. So it needs no estimate beforehand of how many of the nodes near the query are admitted: that shows on the way.
 
-use super::pool::{Candidate, Pool};
+use super::pool::{Candidate, Pool, Width};
 use super::search::{BATCH, Batch};
 use super::{Graph, Scratch, Space};
 use crate::error::Result;
@@ -74,8 +74,8 @@ fn walk<G: Graph, S: Space>(
     let Scratch { visited, pool, admitted, leftovers, distances, expanded, .. } = scratch;
     visited.start(graph.slots());
     let mut width = guide.width();
-    pool.start(width);
-    admitted.start(ef);
+    pool.start(Width::with_all_ties(width));
+    admitted.start(Width::with_all_ties(ef));
     leftovers.clear();
     let mut batch = Batch::new();
     let mut fresh = [0; BATCH];

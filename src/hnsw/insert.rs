@@ -1,7 +1,7 @@
 //! Insertion: the paper's algorithm 1, with in-edges and parents kept up.
 
 use super::edges::{add_edge, drop_edge, evictable, has_edge, split};
-use super::pool::Candidate;
+use super::pool::{Candidate, Width};
 use super::search::{Scratch, descend, search_layer};
 use super::select::select;
 use super::tree::{adopt, try_parent};
@@ -23,10 +23,11 @@ pub(crate) fn insert<G: GraphMut + Space>(
     };
     let query = graph.query_of(slot)?;
     let top = level.min(anchors.level);
+    let width = Width::new(ef_construction, graph.capacity().m);
     let mut entry = descend(graph, graph, &query, &anchors, top, scratch)?;
     for layer in (0..=top).rev() {
         let entries = [entry, if layer == 0 { anchors.root } else { entry }];
-        search_layer(graph, graph, &query, &entries, ef_construction, layer, scratch)?;
+        search_layer(graph, graph, &query, &entries, width, layer, scratch)?;
         let found: Vec<Candidate> = scratch.found().filter(|c| c.slot != slot).collect();
         if let Some(nearest) = found.first() {
             entry = nearest.slot;

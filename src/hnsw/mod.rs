@@ -28,7 +28,7 @@ mod visited;
 pub(crate) use browse::{Browse, Reach, inside};
 pub(crate) use filtered::{Guide, Progress, compare, search_filtered};
 pub(crate) use insert::insert;
-pub(crate) use pool::Candidate;
+pub(crate) use pool::{Candidate, Width};
 pub(crate) use remove::remove;
 pub(crate) use search::{Scratch, descend, search_layer};
 

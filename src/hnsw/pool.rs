@@ -22,14 +22,35 @@ impl Candidate {
     }
 }
 
-/// At most `ef` candidates, sorted. It serves as both heaps of the paper's algorithm 2.
+/// How much a search keeps.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Width {
+    ef: usize,
+    /// Of candidates at one and the same distance no more than this are taken.
+    ties: usize,
+}
+
+impl Width {
+    /// For a search for `k`. Candidates that tie are copies of each other as a rule, and where there are as many as `ef`, they would keep
+    /// everything else out: a crowd beside the way would end every walk that comes by. So half of the places are for others.
+    pub(crate) fn new(ef: usize, k: usize) -> Self {
+        Self { ef: ef.max(1), ties: k.max(ef / 2).max(1) }
+    }
+
+    /// The same, with a place for every one of those that tie.
+    pub(crate) fn with_all_ties(ef: usize) -> Self {
+        Self { ef: ef.max(1), ties: usize::MAX }
+    }
+}
+
+/// At most [`Width::ef`] candidates, sorted. It serves as both heaps of the paper's algorithm 2.
 ///
 /// Distances stand apart from the rest, so that a place among them is found by counting, many at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     distances: Vec<f32>,
     nodes: Vec<Node>,
-    ef: usize,
+    width: Width,
     /// Everything before this index is expanded.
     next: usize,
     /// Beyond this no candidate is taken: the last one's distance once there are `ef`.
@@ -46,29 +67,33 @@ struct Node {
 const BLOCK: usize = 64;
 
 impl Pool {
-    pub(crate) fn start(&mut self, ef: usize) {
+    pub(crate) fn start(&mut self, width: Width) {
         self.distances.clear();
         self.nodes.clear();
-        self.ef = ef.max(1);
+        self.width = width;
         self.next = 0;
         self.bound = f32::INFINITY;
     }
 
-    /// Takes the candidate unless `ef` others are at least as near.
+    /// Takes the candidate unless `ef` others are at least as near, or as many as may tie are at its distance.
     #[inline(always)]
     pub(crate) fn insert(&mut self, distance: f32, slot: Slot) {
-        if distance >= self.bound && self.distances.len() >= self.ef {
+        if distance >= self.bound && self.distances.len() >= self.width.ef {
             return;
         }
-        if self.distances.len() >= self.ef {
+        let at = self.position(distance);
+        let first_tie = at.checked_sub(self.width.ties).and_then(|first| self.distances.get(first));
+        if first_tie == Some(&distance) {
+            return;
+        }
+        if self.distances.len() >= self.width.ef {
             self.distances.pop();
             self.nodes.pop();
         }
-        let at = self.position(distance);
         self.distances.insert(at, distance);
         self.nodes.insert(at, Node { slot, expanded: false });
         self.next = self.next.min(at);
-        if let (true, Some(&last)) = (self.distances.len() >= self.ef, self.distances.last()) {
+        if let (true, Some(&last)) = (self.distances.len() >= self.width.ef, self.distances.last()) {
             self.bound = last;
         }
     }
@@ -104,13 +129,13 @@ impl Pool {
     /// True when a candidate at this distance would be taken.
     #[inline(always)]
     pub(super) fn takes(&self, distance: f32) -> bool {
-        distance < self.bound || self.distances.len() < self.ef
+        distance < self.bound || self.distances.len() < self.width.ef
     }
 
     /// Makes room for one more: what had to go, and whether it was expanded.
     #[inline(always)]
     pub(super) fn evict(&mut self) -> Option<(Candidate, bool)> {
-        if self.distances.len() < self.ef {
+        if self.distances.len() < self.width.ef {
             return None;
         }
         let (distance, node) = self.distances.pop().zip(self.nodes.pop())?;
@@ -119,9 +144,9 @@ impl Pool {
 
     /// Keeps up to `ef` from now on, no less than before; tells how many more there is room for.
     pub(super) fn widen(&mut self, ef: usize) -> usize {
-        self.ef = self.ef.max(ef);
+        self.width.ef = self.width.ef.max(ef);
         self.bound = f32::INFINITY;
-        self.ef - self.distances.len()
+        self.width.ef - self.distances.len()
     }
 
     /// [`Pool::insert`], for a candidate that may have been expanded before.
@@ -161,7 +186,7 @@ mod tests {
     #[test]
     fn it_keeps_the_nearest_and_expands_each_once_nearest_first() {
         let mut pool = Pool::default();
-        pool.start(3);
+        pool.start(Width::with_all_ties(3));
         for (distance, slot) in [(5.0, 5), (3.0, 3), (4.0, 4), (5.0, 50), (9.0, 9)] {
             pool.insert(distance, slot);
         }
@@ -175,5 +200,19 @@ mod tests {
         pool.insert(1.0, 1);
         assert_eq!(pool.expand(), Some(1));
         assert_eq!(pool.expand(), None, "5 fell out");
+    }
+
+    #[test]
+    fn a_crowd_at_one_distance_leaves_half_of_the_places_to_others() {
+        let mut pool = Pool::default();
+        pool.start(Width::new(6, 1));
+        (0..10).for_each(|slot| pool.insert(2.0, slot));
+        for (distance, slot) in [(4.0, 40), (3.0, 30), (1.0, 10), (5.0, 50)] {
+            pool.insert(distance, slot);
+        }
+        assert_eq!(pool.candidates().map(|c| c.slot).collect::<Vec<_>>(), [10, 0, 1, 2, 30, 40]);
+        pool.start(Width::new(6, 5));
+        (0..10).for_each(|slot| pool.insert(2.0, slot));
+        assert_eq!(pool.candidates().count(), 5, "whoever asks for five gets five");
     }
 }

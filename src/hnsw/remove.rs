@@ -2,7 +2,7 @@
 
 use super::edges::{add_edge, has_edge, in_neighbors, split};
 use super::insert::link;
-use super::pool::Candidate;
+use super::pool::{Candidate, Width};
 use super::search::{Scratch, search_layer};
 use super::select::select;
 use super::tree::{adopt, adopt_by_in_neighbor};
@@ -183,7 +183,8 @@ fn relink<G: GraphMut + Space>(
     }
     entries.retain(|&entry| entry != slot);
     let ef = (ef_construction / 2).max(graph.capacity().degree(layer));
-    search_layer(graph, graph, &query, &entries, ef, layer, scratch)?;
+    let width = Width::new(ef, graph.capacity().m);
+    search_layer(graph, graph, &query, &entries, width, layer, scratch)?;
     let found = scratch.found().filter(|c| c.slot != slot).collect();
     link(graph, slot, layer, found)
 }

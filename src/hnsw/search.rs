@@ -1,7 +1,7 @@
 //! Search: greedy descent through the upper layers, best-first with a bounded pool on one layer.
 
 use super::filtered::Leftover;
-use super::pool::{Candidate, Pool};
+use super::pool::{Candidate, Pool, Width};
 use super::visited::Visited;
 use super::{Anchors, Graph, Space};
 use crate::error::Result;
@@ -76,17 +76,17 @@ pub(crate) fn descend<G: Graph, S: Space>(
 }
 
 /// Collects the `ef` nearest nodes of `layer` that the walk from `entries` comes by, into [`Scratch::found`]: the paper's
-/// algorithm 2. With `ef` no less than the number of nodes, that is every node reachable from the entries.
+/// algorithm 2. With `ef` no less than the number of nodes, and places for all ties, that is every node reachable from the entries.
 pub(crate) fn search_layer<G: Graph, S: Space>(
     graph: &G,
     space: &S,
     query: &S::Query,
     entries: &[Slot],
-    ef: usize,
+    width: Width,
     layer: u8,
     scratch: &mut Scratch,
 ) -> Result<()> {
-    space.vectorized(|| walk(graph, space, query, entries, ef, layer, scratch))
+    space.vectorized(|| walk(graph, space, query, entries, width, layer, scratch))
 }
 
 /// [`search_layer`], to be inlined where the instructions for distances are enabled.
@@ -96,7 +96,7 @@ fn walk<G: Graph, S: Space>(
     space: &S,
     query: &S::Query,
     entries: &[Slot],
-    ef: usize,
+    width: Width,
     layer: u8,
     scratch: &mut Scratch,
 ) -> Result<()> {
@@ -105,7 +105,7 @@ fn walk<G: Graph, S: Space>(
     if let Some(slot) = leave_out.take() {
         visited.filter(&[slot], &mut [0]);
     }
-    pool.start(ef);
+    pool.start(width);
     let mut batch = Batch::new();
     let mut fresh = [0; BATCH];
     let mut next = entries;
