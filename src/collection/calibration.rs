@@ -128,11 +128,12 @@ impl Calibration {
     }
 }
 
-/// The standard error of a measured recall, and no more than half of what may be missed. The k nearest of one query are found or
+/// One and a half standard errors of a measured recall, since samples also lag behind what is stored now; and no more than half of
+/// what may be missed. The k nearest of one query are found or
 /// missed together: they count as √k.
 fn margin(recall: f64, samples: f64, k: usize) -> f64 {
     let variance = recall * (1.0 - recall) / (samples * (k as f64).sqrt());
-    variance.sqrt().min((1.0 - recall) / 2.0)
+    (1.5 * variance.sqrt()).min((1.0 - recall) / 2.0)
 }
 
 fn between(a: f64, b: f64, part: f64) -> f64 {
