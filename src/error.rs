@@ -44,6 +44,13 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// What is to become a store, or a copy of one, is there already.
+    #[error("{} is neither new nor an empty directory; choose another path, or clear this one", path.display())]
+    TargetNotEmpty {
+        /// The path that was to be written to.
+        path: PathBuf,
+    },
+
     /// Another process, or another `Store` in this one, has the store open.
     #[error("the store at {} is open elsewhere; close it there first (read-only openings share, a writer does not)", path.display())]
     Locked {

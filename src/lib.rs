@@ -78,6 +78,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod archive;
+mod backup;
 mod check;
 mod collection;
 mod distance;
@@ -86,11 +87,13 @@ mod graph;
 mod hnsw;
 mod io;
 mod options;
+mod site;
 mod stats;
 mod store;
 mod transaction;
 mod vectors;
 
+pub use backup::Backup;
 pub use check::{Problem, Report};
 pub use collection::{
     Collection, CollectionMut, Hit, Hits, KeySet, Keys, Pages, Query, QueryStatistics, RowCounts, Strategy,

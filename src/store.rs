@@ -1,19 +1,20 @@
 //! Opening, creating and closing stores.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use redb::Database;
 
+use crate::backup::{self, Backup};
 use crate::check::{self, Report};
 use crate::collection::{CollectionSnapshot, CollectionState};
 use crate::error::{Error, Result};
 use crate::graph::rows::{CollectionRow, SegmentRow, StateRow};
 use crate::graph::storage::{self, Found, STORE_FORMAT};
-use crate::io::{Counters, Directory, FileBackend, LOCK_FILE, Observer, StoreLock};
+use crate::io::{Counters, Directory, FileBackend, Observer, StoreLock};
+use crate::site::{Contents, TEMPORARY_FILE, create_directory};
 use crate::stats::Stats;
 use crate::transaction::{
     Engine, Ledger, Published, ReadTransaction, STORE_FILE, Shared, Stored, WriteTransaction, open_database,
@@ -21,9 +22,6 @@ use crate::transaction::{
 use crate::vectors::{
     Geometry, HEADER_LEN, SegmentAllocator, SegmentSet, VectorAccess, file_name, orphans, sniff_uuid,
 };
-
-/// What a store is made under, until it is whole.
-const TEMPORARY_FILE: &str = "store.redb.new";
 
 /// An open store: a directory of collections and tables.
 ///
@@ -128,6 +126,23 @@ impl Store {
     /// What is wrong is in the [`Report`]; an error means that the check itself could not be done.
     pub fn check(&self) -> Result<Report> {
         check::check(&self.shared)
+    }
+
+    /// Copies the store into the directory `path`, which must not exist or be empty, while readers and the writer go on.
+    ///
+    /// The copy is a store, as of the last commit when this began (commits with [`Durability::None`](crate::Durability::None) are made
+    /// durable first). It is not taken for a store before it is whole and durable: a process that dies leaves a directory that is
+    /// refused with [`Error::NotAStore`]. What is damaged in the store is damaged in the copy: [`check`](Store::check) tells.
+    ///
+    /// Reads and writes the whole store once. It waits for the write transaction that is open, if any (so do not call it from where
+    /// one is held), and keeps the next from beginning only while it makes sure of that commit; from then on, a writer has to copy
+    /// blocks of `store.redb` that it overwrites for the first time, and nothing removed meanwhile is used again before the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TargetNotEmpty`]; [`Error::Poisoned`] after a failed write; errors of either disk. What was copied is removed then.
+    pub fn backup(&self, path: impl AsRef<Path>) -> Result<Backup> {
+        backup::backup(&self.shared, path.as_ref())
     }
 
     /// What was read and written since the store was opened.
@@ -296,44 +311,6 @@ impl Builder {
         let published = Arc::new(Published { collections, transaction, commit, engine: engine.clone() });
         engine.writer.note(&published);
         Ok(Store { shared: Arc::new(Shared { current: ArcSwap::new(published), engine }) })
-    }
-}
-
-/// What a path holds.
-enum Contents {
-    /// No directory, or an empty one.
-    Nothing,
-    /// A store whose creation was interrupted: a lock, a temporary file, nothing else.
-    Unfinished,
-    Store,
-}
-
-impl Contents {
-    fn of(directory: &Directory) -> Result<Self> {
-        let path = directory.path();
-        let not_a_store = |found: String| Err(Error::NotAStore { path: path.to_owned(), found });
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => return not_a_store("it is a file, and a store is a directory".to_owned()),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Contents::Nothing),
-            Err(e) => return Err(Error::io("open", path, e)),
-        }
-        let names = directory.list()?;
-        if names.iter().any(|name| name == STORE_FILE) {
-            return Ok(Contents::Store);
-        }
-        match names.iter().find(|name| *name != LOCK_FILE && *name != TEMPORARY_FILE) {
-            Some(other) => not_a_store(format!("it has no {STORE_FILE}, but holds {other:?}")),
-            None if names.is_empty() => Ok(Contents::Nothing),
-            None => Ok(Contents::Unfinished),
-        }
-    }
-}
-
-fn create_directory(path: &Path) -> Result<()> {
-    match fs::create_dir(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io("create", path, e)),
-        _ => Ok(()),
     }
 }
 

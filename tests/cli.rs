@@ -568,6 +568,21 @@ fn stats_tell_what_was_imported() {
 }
 
 #[test]
+fn a_backup_is_a_store_with_the_same_vectors() {
+    let work = Workplace::with_store();
+    let backup = work.json(["backup", "s", "copy"]);
+    assert_eq!(backup["commit"], work.json(["stats", "copy"])["commit"]);
+    assert!(backup["bytes"].as_u64().unwrap() > (ROWS * WIDTH * 4) as u64, "{backup}");
+    assert_eq!(work.contents("copy"), work.contents("s"));
+    assert_eq!(work.json(["check", "copy"])["problems"], serde_json::json!([]));
+
+    assert!(work.succeeds(["backup", "s", "other"]).starts_with("other: commit 1, "));
+    work.fails(["backup", "s", "copy"], &["copy", "neither new nor an empty directory"]);
+    work.fails(["backup", "nowhere", "new"], &["no store", "nowhere"]);
+    assert!(!work.path("new").exists());
+}
+
+#[test]
 fn a_sound_store_has_no_problems() {
     let work = Workplace::with_store();
     let printed = work.succeeds(["check", "s"]);

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// The modules from the bottom up. A file may use its own module and those before it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 14] = [
     "error",
     "options",
     "archive",
@@ -25,6 +25,8 @@ const LAYERS: [&str; 12] = [
     // Of what the store offers, each uses what it is made of.
     "stats",
     "check",
+    "site",
+    "backup",
 ];
 /// On top of all of them: `store`, then `lib`, which names everything.
 const TOP: [&str; 2] = ["store", "lib"];
@@ -44,6 +46,7 @@ const CONFINED: [(&str, &[&str]); 3] = [
             "collection/state.rs",
             "collection/writer.rs",
             "transaction/",
+            "backup.rs",
         ],
     ),
     ("memmap2", &["vectors/segment.rs"]),

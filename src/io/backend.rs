@@ -38,6 +38,7 @@ impl StorageBackend for FileBackend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.directory().preserve(len..u64::MAX);
         self.file.set_len(len)
     }
 
@@ -46,6 +47,7 @@ impl StorageBackend for FileBackend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.directory().preserve(offset..offset.saturating_add(data.len() as u64));
         self.file.write_all_at(offset, data)
     }
 

@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use super::image::{Attached, Image};
 use crate::error::{Error, Result};
 
 /// One operation on the store's directory, as an [`Observer`] sees it. Files are named relative to the directory.
@@ -97,11 +99,14 @@ pub(crate) struct Directory {
     observer: Option<Arc<dyn Observer>>,
     counters: AtomicCounters,
     poisoned: AtomicBool,
+    /// Copies of redb's file in the making.
+    images: RwLock<Vec<Arc<Image>>>,
 }
 
 impl Directory {
     pub(crate) fn new(path: PathBuf, observer: Option<Arc<dyn Observer>>) -> Self {
-        Self { path, observer, counters: AtomicCounters::default(), poisoned: AtomicBool::new(false) }
+        let (counters, poisoned) = (AtomicCounters::default(), AtomicBool::new(false));
+        Self { path, observer, counters, poisoned, images: RwLock::default() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -127,6 +132,25 @@ impl Directory {
 
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// From here on, until it is dropped, the image hears of what is [about to be overwritten](Directory::preserve).
+    pub(crate) fn attach(self: &Arc<Self>, image: Image) -> Attached {
+        let image = Arc::new(image);
+        self.images.write().unwrap_or_else(PoisonError::into_inner).push(image.clone());
+        Attached::new(image, self.clone())
+    }
+
+    pub(super) fn detach(&self, image: &Arc<Image>) {
+        let mut images = self.images.write().unwrap_or_else(PoisonError::into_inner);
+        images.retain(|other| !Arc::ptr_eq(other, image));
+    }
+
+    /// To be called before these bytes of redb's file are overwritten or cut off.
+    pub(super) fn preserve(&self, bytes: Range<u64>) {
+        for image in self.images.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            image.preserve(bytes.clone());
+        }
     }
 
     /// The names of the files in the directory.
@@ -219,6 +243,10 @@ pub(crate) struct DiskFile {
 impl DiskFile {
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.join(&self.name)
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// The operating system's file, for mapping and for redb's locks.

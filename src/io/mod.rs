@@ -6,9 +6,11 @@
 
 mod backend;
 mod directory;
+mod image;
 mod lock;
 
 pub(crate) use backend::{FileBackend, ReadOnlyBackend};
 pub use directory::{Counters, Observer, Operation};
 pub(crate) use directory::{Directory, DiskFile};
+pub(crate) use image::{Attached, Image};
 pub(crate) use lock::{LOCK_FILE, StoreLock};

@@ -107,27 +107,31 @@ impl Engine {
         }
     }
 
-    /// Makes the last commits durable. redb would do so by itself when it is dropped, but swallow errors, and not know of the
-    /// segments that have to come first.
-    pub(crate) fn shut_down(&mut self) -> Result<()> {
-        if self.read_only {
-            return Ok(());
-        }
-        let Some(mut ledger) = self.writer.take() else { return Ok(()) };
-        if ledger.durable == ledger.commit {
-            return Ok(());
-        }
+    /// Makes the last commits durable, if they are not.
+    pub(crate) fn make_durable(&self, ledger: &mut Ledger) -> Result<()> {
         if self.directory.is_poisoned() {
             return Err(Error::Poisoned);
         }
-        self.sync(&mut ledger)?;
+        if ledger.durable == ledger.commit {
+            return Ok(());
+        }
+        self.sync(ledger)?;
         let commit = || -> Result<()> {
             let tx = self.begin_write()?;
             tx.commit().map_err(|e| Error::CommitOutcomeUnknown { reason: e.to_string() })
         };
         commit().inspect_err(|_| self.directory.poison())?;
-        self.made_durable(&mut ledger);
+        self.made_durable(ledger);
         Ok(())
+    }
+
+    /// To be called at the end. redb would make the last commits durable by itself when it is dropped, but swallow errors, and not
+    /// know of the segments that have to come first.
+    pub(crate) fn shut_down(&mut self) -> Result<()> {
+        match self.writer.take() {
+            Some(mut ledger) if ledger.durable != ledger.commit => self.make_durable(&mut ledger),
+            _ => Ok(()),
+        }
     }
 }
 

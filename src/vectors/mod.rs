@@ -6,6 +6,7 @@
 
 mod allocator;
 mod code;
+mod copy;
 mod geometry;
 mod header;
 mod segment;
@@ -13,6 +14,7 @@ mod set;
 
 pub(crate) use allocator::SegmentAllocator;
 pub(crate) use code::{Code, CodeTail, encode_into, squared_norm};
+pub(crate) use copy::copy_segment;
 pub(crate) use geometry::Geometry;
 pub(crate) use header::{HEADER_LEN, SEGMENT_FORMAT, sniff_uuid};
 pub(crate) use segment::{Segment, SlotIdentity, StoredVector, file_name, orphans};

@@ -1,10 +1,11 @@
-//! The command line tool: fills, searches, measures and verifies stores.
+//! The command line tool: fills, searches, measures, verifies and copies stores.
 //!
 //! Results go to standard output, as text or, with `--json`, as one JSON object per line; errors and progress bars go to standard
 //! error. The exit code is 0 for success, 1 for a failure (a damaged store included), 2 for a command that was misspelt.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod backup;
 mod bench;
 mod check;
 mod failure;
@@ -23,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
 
-/// Fills, searches, measures and verifies Nestling stores: directories of vectors with an HNSW index.
+/// Fills, searches, measures, verifies and copies Nestling stores: directories of vectors with an HNSW index.
 #[derive(Parser)]
 #[command(name = "nestling", version, max_term_width = 110)]
 struct Cli {
@@ -39,6 +40,7 @@ enum Command {
     Remove(remove::Remove),
     Stats(stats::Stats),
     Check(check::Check),
+    Backup(backup::Backup),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn run(command: &Command, started: Instant) -> Result<ExitCode, Failure> {
         Command::Bench(bench) => bench.run()?,
         Command::Remove(remove) => remove.run()?,
         Command::Stats(stats) => stats.run()?,
+        Command::Backup(backup) => backup.run()?,
         Command::Check(check) => return check.run(),
     }
     Ok(ExitCode::SUCCESS)
