@@ -56,7 +56,8 @@
 //! - Vectors are stored as f32, with a 7-bit code beside each; searches walk the graph on codes and re-rank by the vectors. Data that
 //!   codes suit badly wants them [switched off](Codes).
 //! - A freed slot is used again when its commit is durable and no older snapshot is alive. So a transaction that replaces
-//!   everything needs twice the slots, and a snapshot held for long keeps space from being reused. Files do not shrink.
+//!   everything needs twice the slots, and a snapshot held for long keeps space from being reused. Files do not shrink,
+//!   but in [`Store::compact`].
 //! - A small commit writes its rows to a journal, and every sixteenth or so folds it into the tables: that one takes a few times as
 //!   long. Each commit writes, on top of its own rows, redb's allocator record: about 0.12 KB per MB of `store.redb`.
 //! - A process at a time may have a store open for writing; any number may read it when none does.
@@ -81,11 +82,13 @@ mod archive;
 mod backup;
 mod check;
 mod collection;
+mod compact;
 mod distance;
 mod error;
 mod graph;
 mod hnsw;
 mod io;
+mod opening;
 mod options;
 mod site;
 mod stats;
@@ -99,6 +102,7 @@ pub use collection::{
     Collection, CollectionMut, Hit, Hits, KeySet, Keys, Pages, Query, QueryStatistics, RowCounts, Strategy,
     Vectors, Within,
 };
+pub use compact::Compaction;
 pub use error::{Error, Result, VectorDefect, VectorSubject};
 pub use io::{Counters, Observer, Operation};
 pub use options::{Codes, CollectionDefinition, Metric, Parameters};

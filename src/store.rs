@@ -1,27 +1,22 @@
 //! Opening, creating and closing stores.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use redb::Database;
-
 use crate::backup::{self, Backup};
 use crate::check::{self, Report};
-use crate::collection::{CollectionSnapshot, CollectionState};
+use crate::compact::{self, Compaction};
 use crate::error::{Error, Result};
-use crate::graph::rows::{CollectionRow, SegmentRow, StateRow};
 use crate::graph::storage::{self, Found, STORE_FORMAT};
-use crate::io::{Counters, Directory, FileBackend, Observer, StoreLock};
-use crate::site::{Contents, TEMPORARY_FILE, create_directory};
+use crate::io::{Counters, Directory, Observer, StoreLock};
+use crate::opening::{create, load_collections, sweep};
+use crate::site::{Contents, create_directory};
 use crate::stats::Stats;
 use crate::transaction::{
     Engine, Ledger, Published, ReadTransaction, STORE_FILE, Shared, Stored, WriteTransaction, open_database,
 };
-use crate::vectors::{
-    Geometry, HEADER_LEN, SegmentAllocator, SegmentSet, VectorAccess, file_name, orphans, sniff_uuid,
-};
+use crate::vectors::{SegmentAllocator, VectorAccess};
+use arc_swap::ArcSwap;
 
 /// An open store: a directory of collections and tables.
 ///
@@ -81,6 +76,15 @@ impl Store {
     ///
     /// [`CloseError::ReadersAlive`] gives the store back when transactions or collections still use it.
     pub fn close(self) -> Result<(), CloseError> {
+        match Arc::try_unwrap(self.dismantle()?) {
+            Ok(mut engine) => engine.shut_down().map_err(CloseError::Failed),
+            // Somebody dropped a snapshot a moment ago and is about to drop the engine: it will shut down there.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Gives up the latest snapshot, unless others use it or an older one.
+    fn dismantle(self) -> Result<Arc<Engine>, CloseError> {
         let shared = match Arc::try_unwrap(self.shared) {
             Ok(shared) => shared,
             Err(shared) => return Err(CloseError::ReadersAlive { store: Self { shared } }),
@@ -90,19 +94,57 @@ impl Store {
             return Err(CloseError::ReadersAlive { store: Self { shared: Arc::new(shared) } });
         }
         let Shared { current, engine } = shared;
-        let published = match Arc::try_unwrap(current.into_inner()) {
-            Ok(published) => published,
+        match Arc::try_unwrap(current.into_inner()) {
+            Ok(_) => Ok(engine),
             Err(published) => {
                 let shared = Shared { current: ArcSwap::new(published), engine };
-                return Err(CloseError::ReadersAlive { store: Self { shared: Arc::new(shared) } });
+                Err(CloseError::ReadersAlive { store: Self { shared: Arc::new(shared) } })
+            }
+        }
+    }
+
+    /// Gives disk space back and lays out what stays for searches: slots of removed vectors and free pages go, neighbours come to lie
+    /// together. Contents, commits' outcome and recall are as before; the order of hits at equal distances may change.
+    ///
+    /// Reads and writes every vector and row once, a collection at a time, and redb's file once more. Takes, for each collection in turn,
+    /// the memory of its graph (some 250 bytes per vector with m 16) and the disk space of a second copy of it. A crash, wherever it
+    /// happens, leaves every collection as it was or as it will be; one in the last phase, in which redb moves its pages, makes the next
+    /// opening read all of `store.redb` once.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError::ReadersAlive`] gives the store back when transactions or collections still use it. After [`CloseError::Failed`] it
+    /// is closed: open it again. [`Error::Corrupted`] in there means that something does not verify, and that its collection was not touched.
+    pub fn compact(self) -> Result<(Self, Compaction), CloseError> {
+        let reopen = |engine: Arc<Engine>| {
+            let transaction = engine.begin_read()?;
+            let stored = Stored::read(&transaction)?;
+            Self::assemble(engine, transaction, &stored)
+        };
+        let mut engine = match Arc::try_unwrap(self.dismantle()?) {
+            Ok(engine) => engine,
+            // Somebody dropped a snapshot a moment ago and is about to drop the engine.
+            Err(engine) => {
+                let store = reopen(engine).map_err(CloseError::Failed)?;
+                return Err(CloseError::ReadersAlive { store });
             }
         };
-        drop(published);
-        match Arc::try_unwrap(engine) {
-            Ok(mut engine) => engine.shut_down().map_err(CloseError::Failed),
-            // Somebody dropped a snapshot a moment ago and is about to drop the engine: it will shut down there.
-            Err(_) => Ok(()),
-        }
+        let compacted =
+            compact::compact(&mut engine).and_then(|compaction| Ok((reopen(Arc::new(engine))?, compaction)));
+        compacted.map_err(CloseError::Failed)
+    }
+
+    /// A store that shows the commit that `transaction` and `stored` are of: the last one.
+    fn assemble(
+        engine: Arc<Engine>,
+        transaction: Arc<redb::ReadTransaction>,
+        stored: &Stored,
+    ) -> Result<Self> {
+        let collections = load_collections(&engine, &transaction, stored)?;
+        let commit = stored.commit();
+        let published = Arc::new(Published { collections, transaction, commit, engine: engine.clone() });
+        engine.writer.note(&published);
+        Ok(Self { shared: Arc::new(Shared { current: ArcSwap::new(published), engine }) })
     }
 
     /// The store's directory.
@@ -151,7 +193,7 @@ impl Store {
     }
 }
 
-/// Why a store could not be closed.
+/// Why a store could not be closed or compacted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
@@ -161,7 +203,7 @@ pub enum CloseError {
         /// The store, as open as before.
         store: Store,
     },
-    /// The last commits could not be made durable.
+    /// The last commits could not be made durable, or not be compacted. The store is closed.
     #[error(transparent)]
     Failed(Error),
 }
@@ -293,11 +335,6 @@ impl Builder {
             !self.read_only,
             state.next_segment,
         ));
-        let collections = load_collections(directory, &transaction, &stored, &allocator)?;
-        if !self.read_only {
-            sweep(directory, &state, &stored.segments)?;
-        }
-        let commit = stored.commit();
         let engine = Arc::new(Engine::new(
             database,
             directory.clone(),
@@ -305,152 +342,13 @@ impl Builder {
             state.store,
             self.read_only,
             allocator,
-            Ledger::new(commit, stored.journal()),
+            Ledger::new(stored.commit(), stored.journal()),
             state.next_collection,
         ));
-        let published = Arc::new(Published { collections, transaction, commit, engine: engine.clone() });
-        engine.writer.note(&published);
-        Ok(Store { shared: Arc::new(Shared { current: ArcSwap::new(published), engine }) })
-    }
-}
-
-/// Makes `store.redb` whole under another name first, so that a crash leaves either no store or one.
-fn create(directory: &Arc<Directory>) -> Result<()> {
-    let fail = |action, name: &str| {
-        let path = directory.join(name);
-        move |e| Error::io(action, path, e)
-    };
-    if directory.join(TEMPORARY_FILE).exists() {
-        directory.remove(TEMPORARY_FILE).map_err(fail("remove", TEMPORARY_FILE))?;
-    }
-    let file = directory.create(TEMPORARY_FILE).map_err(fail("create", TEMPORARY_FILE))?;
-    let backend = FileBackend::new(file).map_err(fail("open", TEMPORARY_FILE))?;
-    let database = Database::builder()
-        .create_with_backend(backend)
-        .map_err(|source| Error::Database { path: directory.join(TEMPORARY_FILE), source })?;
-    let state = StateRow {
-        version: STORE_FORMAT,
-        store: rand::random(),
-        commit: 0,
-        next_collection: 0,
-        next_segment: 0,
-        applied: 0,
-        removed: 0,
-    };
-    let mut tx = database.begin_write()?;
-    tx.set_quick_repair(true);
-    storage::write_new_store(&tx, &state)?;
-    tx.commit().map_err(|e| Error::CommitAborted { reason: e.to_string() })?;
-    drop(database);
-    let file = directory.open(TEMPORARY_FILE, true).map_err(fail("open", TEMPORARY_FILE))?;
-    file.sync().map_err(fail("sync", TEMPORARY_FILE))?;
-    drop(file);
-    directory.rename(TEMPORARY_FILE, STORE_FILE).map_err(fail("rename", TEMPORARY_FILE))?;
-    directory.sync().map_err(fail("sync", ""))?;
-    directory.sync_parent().map_err(fail("sync the parent of", ""))
-}
-
-/// All collections, with nothing of them loaded.
-fn load_collections(
-    directory: &Arc<Directory>,
-    transaction: &Arc<redb::ReadTransaction>,
-    stored: &Stored,
-    allocator: &SegmentAllocator,
-) -> Result<BTreeMap<Arc<str>, Arc<CollectionSnapshot>>> {
-    let mut by_collection: BTreeMap<u32, Vec<(u32, &SegmentRow)>> = BTreeMap::new();
-    for (&segment, row) in &stored.segments {
-        by_collection.entry(row.collection).or_default().push((segment, row));
-    }
-    let mut replayed = Vec::with_capacity(stored.collections.len());
-    for (name, row) in &stored.collections {
-        replayed.push((name, stored.replay(row)?));
-    }
-    check_plausible(directory, replayed.iter().map(|(_, replayed)| &replayed.row))?;
-    let mut collections = BTreeMap::new();
-    for (name, replayed) in replayed {
-        let CollectionRow { id, cursor, .. } = replayed.row;
-        let (state, _) = CollectionState::from_row(name, &replayed.row)?;
-        let geometry = Geometry::new(state.parameters.dimension, state.parameters.codes);
-        let mut segments = by_collection.remove(&id).unwrap_or_default();
-        segments.sort_by_key(|(_, row)| row.ordinal);
-        // A segment and the first slot in it are committed together.
-        let needed = cursor.checked_sub(1).map_or(0, |last| geometry.locate(last).0 + 1);
-        if segments.len() != needed {
-            return Err(Error::corrupted(
-                format!("{STORE_FILE}, collection {name:?}"),
-                format!("{} segments where its {cursor} slots need {needed}", segments.len()),
-            ));
+        let store = Store::assemble(engine, transaction, &stored)?;
+        if !self.read_only {
+            sweep(directory, &state, &stored.segments)?;
         }
-        let mut handles = Vec::with_capacity(segments.len());
-        for (ordinal, (segment, row)) in segments.into_iter().enumerate() {
-            let fits = row.ordinal as usize == ordinal
-                && geometry.base(ordinal) == Some(row.base)
-                && geometry.capacity(ordinal) == row.capacity;
-            if !fits {
-                return Err(Error::corrupted(
-                    format!("{STORE_FILE}, segment {segment:08x} of collection {name:?}"),
-                    format!(
-                        "ordinal {}, base {}, capacity {} do not fit",
-                        row.ordinal, row.base, row.capacity
-                    ),
-                ));
-            }
-            handles.push(allocator.existing(id, segment, ordinal, geometry));
-        }
-        let segments = SegmentSet::new(geometry, handles);
-        let snapshot = CollectionSnapshot::stored(name, replayed, segments, transaction.clone())?;
-        collections.insert(name.as_str().into(), Arc::new(snapshot));
+        Ok(store)
     }
-    // A collection whose row is lost would otherwise seem never to have existed, and be created anew.
-    match by_collection.into_iter().next() {
-        None => Ok(collections),
-        Some((collection, segments)) => Err(Error::corrupted(
-            format!("{STORE_FILE}, collection {collection}"),
-            format!("its row is missing, but it has {} segments", segments.len()),
-        )),
-    }
-}
-
-/// Refuses slot numbers that the file is too small for, before anything is allocated in proportion to them: every slot has a
-/// node or an entry on the free list, and neither fits into fewer bytes.
-fn check_plausible<'a>(
-    directory: &Arc<Directory>,
-    collections: impl Iterator<Item = &'a CollectionRow>,
-) -> Result<()> {
-    const LEAST_BYTES_PER_SLOT: u64 = 16;
-    let fail = |e| Error::io("measure", directory.join(STORE_FILE), e);
-    let len = directory.open(STORE_FILE, false).and_then(|file| file.len()).map_err(fail)?;
-    let slots: u64 = collections.map(|row| u64::from(row.cursor)).sum();
-    if slots > len / LEAST_BYTES_PER_SLOT {
-        return Err(Error::corrupted(
-            STORE_FILE,
-            format!("{slots} slots do not fit into a file of {len} bytes"),
-        ));
-    }
-    Ok(())
-}
-
-/// Removes files of transactions that never committed and of collections that were dropped: segments with our UUID that the
-/// table does not name, and files that a crash left before their header was written.
-fn sweep(directory: &Arc<Directory>, state: &StateRow, named: &BTreeMap<u32, SegmentRow>) -> Result<()> {
-    for segment in orphans(directory, |id| named.contains_key(&id))? {
-        let name = file_name(segment);
-        let fail = |action| {
-            let path = directory.join(&name);
-            move |e| Error::io(action, path, e)
-        };
-        let file = directory.open(&name, false).map_err(fail("open"))?;
-        let mut header = [0; HEADER_LEN];
-        let len = file.len().map_err(fail("measure"))?;
-        if len >= HEADER_LEN as u64 {
-            file.read_exact_at(0, &mut header).map_err(fail("read"))?;
-        }
-        let never_written = header == [0; HEADER_LEN] && segment >= state.next_segment;
-        drop(file);
-        if sniff_uuid(&header) == Some(state.store) || never_written {
-            // A failure costs space, and no more: the next opening tries again.
-            let _ = directory.remove(&name);
-        }
-    }
-    Ok(())
 }

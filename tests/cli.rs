@@ -583,6 +583,22 @@ fn a_backup_is_a_store_with_the_same_vectors() {
 }
 
 #[test]
+fn compaction_gives_the_space_of_removed_vectors_back() {
+    let work = Workplace::with_store();
+    work.succeeds(["remove", "s", "c", "--keys", "100-499"]);
+    let before = work.contents("s");
+    let compaction = work.json(["compact", "s"]);
+    assert_eq!(compaction["vectors"], 100);
+    assert!(compaction["bytes_after"].as_u64() < compaction["bytes_before"].as_u64(), "{compaction}");
+    assert_eq!(work.contents("s"), before);
+    assert_eq!(work.json(["check", "s"])["problems"], serde_json::json!([]));
+    assert_eq!(work.json(["stats", "s"])["collections"][0]["dead_slots"], 0);
+
+    assert!(work.succeeds(["compact", "s"]).starts_with("s: 100 vectors, "));
+    work.fails(["compact", "nowhere"], &["no store", "nowhere"]);
+}
+
+#[test]
 fn a_sound_store_has_no_problems() {
     let work = Workplace::with_store();
     let printed = work.succeeds(["check", "s"]);
@@ -683,7 +699,7 @@ fn readers_share_a_store_and_a_writer_does_not() {
     let work = Workplace::with_store();
     let readers =
         [on("s", "c", ON_STORES[0]), on("s", "c", ON_STORES[1]), vec!["stats", "s"], vec!["check", "s"]];
-    let writers = [on("s", "c", ON_STORES[2]), vec!["import", "s", "c", "base.fvecs"]];
+    let writers = [on("s", "c", ON_STORES[2]), vec!["import", "s", "c", "base.fvecs"], vec!["compact", "s"]];
     let reading = Store::builder().read_only().open(work.path("s")).unwrap();
     for command in &readers {
         work.succeeds(command.iter().copied());

@@ -6,6 +6,7 @@
 
 mod editor;
 pub(crate) mod journal;
+pub(crate) mod numbering;
 mod page;
 pub(crate) mod reader;
 pub(crate) mod rows;

@@ -29,7 +29,7 @@
 use crate::archive::{Fixed, LittleEndian, archive, fixed_width};
 use crate::error::{Error, Result};
 use crate::options::Capacity;
-use crate::vectors::{Slot, SlotIdentity};
+use crate::vectors::{Segment, Slot, SlotIdentity};
 
 const NO_SLOT: Slot = Slot::MAX;
 const CRC: usize = 4;
@@ -475,6 +475,12 @@ impl CollectionRow {
 }
 
 impl SegmentRow {
+    pub(crate) fn of(segment: &Segment) -> Self {
+        let header = segment.header();
+        let base = header.geometry.base(header.ordinal as usize).unwrap_or(0);
+        Self { collection: header.collection, ordinal: header.ordinal, base, capacity: header.capacity }
+    }
+
     pub(crate) fn encode(&self, place: &Place<'_>) -> Vec<u8> {
         place.seal(archive(self))
     }

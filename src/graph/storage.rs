@@ -118,7 +118,7 @@ impl TableNames {
 /// The commit that freed a slot, and the slot: the oldest come first.
 pub(crate) type FreeKey = (u64, Slot);
 
-fn link_key(slot: Slot, layer: u8) -> u64 {
+pub(super) fn link_key(slot: Slot, layer: u8) -> u64 {
     u64::from(slot) << 8 | u64::from(layer)
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn write_links(
     Writer { tx, collection, names: TableNames::new(collection) }.links(graph, links)
 }
 
-fn write_collection_row(tx: &WriteTransaction, name: &str, row: &CollectionRow) -> Result<()> {
+pub(super) fn write_collection_row(tx: &WriteTransaction, name: &str, row: &CollectionRow) -> Result<()> {
     let row = row.encode(&Place { kind: Kind::Collection, collection: 0, key: name.as_bytes() });
     tx.open_table(COLLECTION_TABLE)?.insert(name, row.as_slice())?;
     Ok(())

@@ -125,6 +125,31 @@ impl Engine {
         Ok(())
     }
 
+    /// Commits rows outside of a [`WriteTransaction`](super::WriteTransaction): to be called when nobody else uses the engine, and
+    /// nothing but reopening or the end of it follows a failure.
+    pub(crate) fn commit_rows(
+        &self,
+        write: impl FnOnce(&redb::WriteTransaction) -> Result<()>,
+    ) -> Result<()> {
+        let commit = || {
+            let tx = self.begin_write()?;
+            write(&tx)?;
+            tx.commit().map_err(|e| Error::CommitOutcomeUnknown { reason: e.to_string() })
+        };
+        commit().inspect_err(|_| self.directory.poison())
+    }
+
+    /// Gives redb's free pages back to the system. No snapshot may be alive.
+    pub(crate) fn compact_database(&mut self) -> Result<()> {
+        let compacted = self.database.compact().map_err(|e| match e {
+            redb::CompactionError::Storage(e) => Error::Storage(e),
+            e => Error::CommitAborted { reason: e.to_string() },
+        });
+        compacted.inspect_err(|_| self.directory.poison())?;
+        // redb's commits in there were not ones for a quick repair.
+        self.commit_rows(|_| Ok(()))
+    }
+
     /// To be called at the end. redb would make the last commits durable by itself when it is dropped, but swallow errors, and not
     /// know of the segments that have to come first.
     pub(crate) fn shut_down(&mut self) -> Result<()> {

@@ -24,4 +24,4 @@ pub(crate) use published::{Published, Shared, Stored};
 pub use read::ReadTransaction;
 pub use tables::{ReadMultimapTable, ReadTable};
 pub use write::{Durability, WriteTransaction};
-pub(crate) use writer_slot::{Borrowed, Ledger};
+pub(crate) use writer_slot::{Borrowed, Ledger, WriterSlot};

@@ -429,11 +429,7 @@ impl<'a> Commit<'a> {
             }
             for segment in writer.created() {
                 created = true;
-                let header = segment.header();
-                let base = header.geometry.base(header.ordinal as usize).unwrap_or(0);
-                let (collection, ordinal, capacity) = (header.collection, header.ordinal, header.capacity);
-                let row = SegmentRow { collection, ordinal, base, capacity };
-                storage::write_segment(redb, header.segment, &row)?;
+                storage::write_segment(redb, segment.header().segment, &SegmentRow::of(segment))?;
             }
         }
         if !entry.is_empty() {

@@ -91,7 +91,7 @@ pub(crate) enum Failure {
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 
-    #[error("closing the store failed: {0}")]
+    #[error("closing or compacting the store failed: {0}")]
     Close(#[from] nestling::CloseError),
 
     #[error(transparent)]

@@ -8,6 +8,7 @@
 mod backup;
 mod bench;
 mod check;
+mod compact;
 mod failure;
 mod fvecs;
 mod import;
@@ -41,6 +42,7 @@ enum Command {
     Stats(stats::Stats),
     Check(check::Check),
     Backup(backup::Backup),
+    Compact(compact::Compact),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +66,7 @@ fn run(command: &Command, started: Instant) -> Result<ExitCode, Failure> {
         Command::Remove(remove) => remove.run()?,
         Command::Stats(stats) => stats.run()?,
         Command::Backup(backup) => backup.run()?,
+        Command::Compact(compact) => compact.run()?,
         Command::Check(check) => return check.run(),
     }
     Ok(ExitCode::SUCCESS)
