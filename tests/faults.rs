@@ -42,6 +42,7 @@ fn a_fault_at_every_operation_is_survived() {
         Dice::new(seed).shuffle(&mut runs);
         runs.truncate(number("NESTLING_FAULTS").map_or(DEFAULT_RUNS, |runs| runs as usize));
     }
+    println!("{} of {all} faults", runs.len());
     let failures = run_all(&runs);
     let mut by_kind: BTreeMap<Kind, usize> = BTreeMap::new();
     for run in &runs {
@@ -90,6 +91,7 @@ impl<'a> Run<'a> {
     /// One for every operation of the workload, in every way that it can fail.
     fn all(workload: &'a Workload) -> Vec<Self> {
         let mut runs = Vec::new();
+        // The end of a store differs in its last operations only, and most faults come before: they alternate.
         for end in [End::Close, End::Drop] {
             let home = scratch();
             let path = home.path().join("app.nestling");

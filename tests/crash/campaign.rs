@@ -121,7 +121,7 @@ impl std::fmt::Display for Violation {
 
 /// Judges so many distinct images, spread evenly over the traces, until one breaks a promise.
 pub fn run(traces: &[Trace], images: usize, base: u64) -> (Counts, Option<Violation>) {
-    let shared = Shared { seen: Mutex::default(), stop: AtomicBool::new(false) };
+    let shared = Shared { seen: Mutex::default(), drawn: Mutex::default(), stop: AtomicBool::new(false) };
     let total = Mutex::new((Counts::default(), None));
     // Several rounds, so that all traces have about as many images when there are enough.
     let size = (images / traces.len() / 4).clamp(1, 200);
@@ -154,7 +154,10 @@ pub fn run(traces: &[Trace], images: usize, base: u64) -> (Counts, Option<Violat
 }
 
 struct Shared {
+    /// Digests of the images.
     seen: Mutex<HashSet<u64>>,
+    /// Traces' names, and signatures of choices.
+    drawn: Mutex<HashSet<(String, u64)>>,
     stop: AtomicBool,
 }
 
@@ -202,7 +205,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// The image of a seed, on the disk at its cut. One in ten is followed by crashes of its recovery or, instead, of a store
+    /// The image of a seed, on the disk at its cut. One in twenty is followed by crashes of its recovery or, instead, of a store
     /// that is opened after a process was killed there. (Not after a failed sync: the system's cache may then show the next
     /// process what is not on the disk and, as the system has forgotten, never will be. No store can tell.)
     fn image(&mut self, disk: &SimulatedDisk, seed: u64) -> Result<(), String> {
@@ -210,7 +213,7 @@ impl Judge<'_> {
         let cut = self.trace.cut(&mut dice);
         let allowed = self.trace.allowed(cut);
         let place = format!("power cut before operation {cut} of {}", self.trace.entries.len());
-        match dice.below(20) {
+        match dice.below(40) {
             0 => {
                 let choice = disk.choose(&mut dice);
                 let files = disk.image(&choice);
@@ -227,6 +230,9 @@ impl Judge<'_> {
             }
             _ => {
                 let choice = disk.choose(&mut dice);
+                if !self.is_new(disk.signature(&choice)) {
+                    return Ok(());
+                }
                 let files = disk.image(&choice);
                 let told = || format!("{place}\n{}", disk.describe(&choice));
                 if self.judge(&files, &self.trace.history, &allowed, &told)? && self.trace.earliest > 0 {
@@ -270,7 +276,7 @@ impl Judge<'_> {
         }
         remove(&path);
         let trace = Trace { name: String::new(), initial, entries: recorder.trace(), history, earliest: 0 };
-        let mut distinct = 0;
+        let (mut distinct, mut drawn) = (0, HashSet::new());
         for _ in 0..CUTS {
             let cut = trace.cut(dice);
             let mut disk = trace.initial.clone();
@@ -278,6 +284,9 @@ impl Judge<'_> {
                 disk.perform(usize::MAX / 2 + i, &entry.op);
             }
             let choice = disk.choose(dice);
+            if !drawn.insert(disk.signature(&choice)) {
+                continue;
+            }
             let files = disk.image(&choice);
             // At the very beginning the state that was found need not be there yet.
             let mut allowed = trace.allowed(cut);
@@ -295,6 +304,14 @@ impl Judge<'_> {
             distinct += usize::from(self.judge(&files, &trace.history, &allowed, &place)?);
         }
         Ok(distinct)
+    }
+
+    /// True when no image of this signature was drawn from the trace before. It saves making the image.
+    fn is_new(&mut self, signature: u64) -> bool {
+        let Some(shared) = self.shared else { return true };
+        let new = shared.drawn.lock().unwrap().insert((self.trace.name.clone(), signature));
+        self.counts.repeated += usize::from(!new);
+        new
     }
 
     /// True when the image is a new one.

@@ -11,6 +11,7 @@
 //! - What was pending when a sync failed stays uncertain for ever: the system may have dropped it and forgotten.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct SimulatedDisk {
     current: BTreeMap<String, usize>,
     /// The directory's own name is durable.
     exists: bool,
+    /// The last operation that made something certain, or uncertain for ever.
+    settled: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -80,7 +83,7 @@ pub struct Choice {
     stretches: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kept {
     No,
     Yes,
@@ -102,6 +105,9 @@ impl SimulatedDisk {
 
     /// Performs one more operation of the trace.
     pub fn perform(&mut self, at: usize, op: &Op) {
+        if !matches!(op, Op::Create(_) | Op::Write(..) | Op::SetLen(..) | Op::Rename(..) | Op::Remove(_)) {
+            self.settled = at;
+        }
         match op {
             Op::Create(file) => {
                 let inode = self.inodes.len();
@@ -234,6 +240,20 @@ impl SimulatedDisk {
         Some(files)
     }
 
+    /// Choices of the same signature lead to the same image, on disks of the same trace.
+    pub fn signature(&self, choice: &Choice) -> u64 {
+        let pending = self.pending();
+        let at = pending.names.iter().map(|&i| self.name_changes[i].at);
+        let at = at.chain(pending.data.iter().map(|&(inode, i)| self.inodes[inode].changes[i].at));
+        let mut hasher = DefaultHasher::new();
+        (self.settled, pending.directory, choice.stretches).hash(&mut hasher);
+        let heads = usize::from(pending.directory);
+        choice.kept[..heads].hash(&mut hasher);
+        let kept = at.zip(&choice.kept[heads..]).filter(|(_, kept)| **kept != Kept::No);
+        kept.for_each(|kept| kept.hash(&mut hasher));
+        hasher.finish()
+    }
+
     /// In words, for whoever has to find out what went wrong.
     pub fn describe(&self, choice: &Choice) -> String {
         use std::fmt::Write;
@@ -284,8 +304,8 @@ fn draw(heads: usize, inodes: &[usize], dice: &mut Dice) -> Vec<Kept> {
     }
     let coin = |percent, dice: &mut Dice| if dice.percent(percent) { Kept::Yes } else { Kept::No };
     match dice.below(100) {
-        0..5 => all(Kept::No),
-        5..10 => all(Kept::Yes),
+        0..3 => all(Kept::No),
+        3..10 => all(Kept::Yes),
         // One alone.
         10..22 => {
             let mut kept = all(Kept::No);

@@ -26,7 +26,9 @@ impl Space {
     }
 
     pub const fn definition(&self) -> CollectionDefinition<'static> {
-        CollectionDefinition::new(self.name, self.dimension, self.metric).m(self.m).codes(self.codes)
+        let definition = CollectionDefinition::new(self.name, self.dimension, self.metric);
+        // Graphs are small here, and what is tested is not how good they are.
+        definition.m(self.m).ef_construction(24).codes(self.codes)
     }
 
     /// The vector of a key, as a change of this version wrote it.

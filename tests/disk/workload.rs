@@ -41,6 +41,8 @@ const OTHER: Space = Space::new("other", 3, Metric::L2);
 const COSINE: Space = Space::new("cosine", 24, Metric::Cosine);
 const DOT: Space = Space::new("dot", 24, Metric::Dot);
 const BARE: Space = Space { codes: Codes::None, ..Space::new("bare", 1536, Metric::L2) };
+/// With so many layers 1,150 new nodes change more than 2,048 rows: too many for an entry of the journal.
+const NARROW: Space = Space { m: 2, ..Space::new("narrow", 3, Metric::L2) };
 const WIDE: Space = Space { m: 16, ..Space::new("wide", 8, Metric::L2) };
 
 fn commit(changes: impl Into<Vec<Change>>) -> Step {
@@ -364,12 +366,11 @@ fn journal_of_two() -> Vec<Step> {
 }
 
 fn large_commits() -> Vec<Step> {
-    let mut steps = vec![commit([InsertMany(SMALL, 0..100)])];
-    steps.extend((0..5).map(|i| commit([Insert(SMALL, i * 9..i * 9 + 2)])));
-    steps.push(commit([InsertMany(SMALL, 50..1200), Insert(OTHER, 0..3)]));
-    steps.extend((0..14).map(|i| commit([Insert(SMALL, i * 9..i * 9 + 1), Insert(OTHER, one(i))])));
-    steps.push(commit([InsertMany(SMALL, 0..600)]));
-    steps.extend((0..3).map(|i| later([Insert(SMALL, i * 9..i * 9 + 1)])));
+    let mut steps = vec![commit([InsertMany(NARROW, 0..60)])];
+    steps.extend((0..5).map(|i| commit([Insert(NARROW, i * 9..i * 9 + 2)])));
+    steps.push(commit([InsertMany(NARROW, 50..1200), Insert(OTHER, 0..3)]));
+    steps.extend((0..14).map(|i| commit([Insert(NARROW, i * 9..i * 9 + 1), Insert(OTHER, one(i))])));
+    steps.extend((0..3).map(|i| later([Insert(NARROW, i * 9..i * 9 + 1)])));
     steps
 }
 
