@@ -136,11 +136,13 @@ pub(crate) fn sweep(
         let file = directory.open(&name, false).map_err(fail("open"))?;
         let mut header = [0; HEADER_LEN];
         let len = file.len().map_err(fail("measure"))?;
-        if len >= HEADER_LEN as u64 {
-            file.read_exact_at(0, &mut header).map_err(fail("read"))?;
+        let there = usize::try_from(len).unwrap_or(HEADER_LEN).min(HEADER_LEN);
+        if let Some(there) = header.get_mut(..there).filter(|there| !there.is_empty()) {
+            file.read_exact_at(0, there).map_err(fail("read"))?;
         }
-        let never_written = header == [0; HEADER_LEN] && segment >= state.next_segment;
         drop(file);
+        // A crash may keep the name of a file and lose its header, also of one that was removed long before the last commit.
+        let never_written = header == [0; HEADER_LEN];
         if sniff_uuid(&header) == Some(state.store) || never_written {
             // A failure costs space, and no more: the next opening tries again.
             let _ = directory.remove(&name);

@@ -440,6 +440,31 @@ fn orphans_are_swept_at_opening_and_strangers_are_kept() {
     assert!(home.segments().contains("000000f1.vectors"));
 }
 
+/// Found by `tests/crash`: an aborted transaction's segment, whose removal and whose header were both lost with the power, was
+/// taken for a stranger's once a later commit had given out higher numbers, and stayed for ever.
+#[test]
+fn an_orphan_whose_header_was_lost_is_swept() {
+    let home = Home::new();
+    let store = home.open();
+    let tx = store.begin_write().unwrap();
+    tx.open_collection(NOTES).unwrap().insert(0, &[0.0; DIMENSION]).unwrap();
+    let aborted = home.segments().pop_first().unwrap();
+    tx.abort().unwrap();
+    replace_all(&store, 0);
+    store.close().unwrap();
+    let named = home.segments();
+    assert!(!named.contains(&aborted));
+
+    for orphan in [vec![0; 200_000], vec![]] {
+        fs::write(home.path.join(&aborted), orphan).unwrap();
+        home.open().close().unwrap();
+        assert_eq!(home.segments(), named);
+    }
+    fs::write(home.path.join(&aborted), "short, and not ours").unwrap();
+    home.open().close().unwrap();
+    assert!(home.segments().contains(&aborted), "a stranger's file is kept");
+}
+
 /// Dropped and created again under the same name, in one transaction, as something else. An old snapshot sees the old one.
 #[test]
 fn a_collection_is_replaced_by_another_of_its_name() {
