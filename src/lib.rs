@@ -104,6 +104,9 @@ pub use collection::{
 };
 pub use compact::Compaction;
 pub use error::{Error, Result, VectorDefect, VectorSubject};
+#[cfg(nestling_defects)]
+#[doc(hidden)]
+pub use io::Defect;
 pub use io::{Counters, Observer, Operation};
 pub use options::{Codes, CollectionDefinition, Metric, Parameters};
 pub use redb;

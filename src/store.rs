@@ -8,6 +8,8 @@ use crate::check::{self, Report};
 use crate::compact::{self, Compaction};
 use crate::error::{Error, Result};
 use crate::graph::storage::{self, Found, STORE_FORMAT};
+#[cfg(nestling_defects)]
+use crate::io::Defect;
 use crate::io::{Counters, Directory, Observer, StoreLock};
 use crate::opening::{create, load_collections, sweep};
 use crate::site::{Contents, create_directory};
@@ -225,6 +227,8 @@ pub struct Builder {
     cache_size: usize,
     access: VectorAccess,
     observer: Option<Arc<dyn Observer>>,
+    #[cfg(nestling_defects)]
+    defect: Option<Defect>,
 }
 
 impl Default for Builder {
@@ -236,6 +240,8 @@ impl Default for Builder {
             cache_size: 32 << 20,
             access: VectorAccess::default(),
             observer: None,
+            #[cfg(nestling_defects)]
+            defect: None,
         }
     }
 }
@@ -280,6 +286,14 @@ impl Builder {
         self
     }
 
+    /// Breaks a promise, for the tests that must notice.
+    #[cfg(nestling_defects)]
+    #[doc(hidden)]
+    pub fn defect(mut self, defect: Defect) -> Self {
+        self.defect = Some(defect);
+        self
+    }
+
     /// Opens the store in the directory `path`.
     ///
     /// # Errors
@@ -287,7 +301,10 @@ impl Builder {
     /// As [`Store::open`], and [`Error::StoreNotFound`] where creating is forbidden.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
-        let directory = Arc::new(Directory::new(path.to_owned(), self.observer.clone()));
+        let directory = Directory::new(path.to_owned(), self.observer.clone());
+        #[cfg(nestling_defects)]
+        let directory = directory.with_defect(self.defect);
+        let directory = Arc::new(directory);
         let create_allowed = self.create && !self.read_only;
         let exists = || Error::StoreExists { path: path.to_owned() };
         match Contents::of(&directory)? {

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use disk::dice::Dice;
-use disk::observer::{Disk, Entry, Fault, How, KINDS, Kind, Op};
+use disk::observer::{Disk, Entry, Fault, KINDS, Kind, Op};
 use disk::play::{End, play};
 use disk::workload::{self, Workload};
 use disk::{number, oracle, panic_text, scratch};
@@ -88,27 +88,22 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// One for every operation of the workload, in every way that it can fail.
+    /// One for every operation of the workload, in every way that it can fail. The store is closed or dropped afterwards, in turns.
     fn all(workload: &'a Workload) -> Vec<Self> {
         let mut runs = Vec::new();
-        // The end of a store differs in its last operations only, and most faults come before: they alternate.
         for end in [End::Close, End::Drop] {
             let home = scratch();
             let path = home.path().join("app.nestling");
             let disk = Arc::new(Disk::failing(path.clone(), None));
             play(workload, &path, &disk, end).unwrap_or_else(|e| panic!("{:?}: {e}", workload.name));
             for kind in KINDS {
-                let hows: &[How] = match kind {
-                    Kind::Write => &[How::Eio, How::Enospc, How::Short],
-                    Kind::Create | Kind::SetLen | Kind::Sync => &[How::Eio, How::Enospc],
-                    Kind::Rename | Kind::Remove | Kind::Read => &[How::Eio],
-                };
-                for n in 0..disk.count(kind) {
-                    for (lasting, &how) in
-                        [false, true].into_iter().flat_map(|l| hows.iter().map(move |how| (l, how)))
-                    {
-                        runs.push(Self { workload, fault: Fault { kind, n, lasting, how }, end });
-                    }
+                let operations = disk.count(kind);
+                // The writes of a batch of a thousand vectors are all alike.
+                let stride = if operations > 2_000 { 16 } else { 1 };
+                for n in (0..operations).step_by(stride).filter(|n| n / stride % 2 == end as usize) {
+                    let fault = |lasting, how| Fault { kind, n, lasting, how };
+                    let faults = kind.ways().iter().flat_map(|&how| [fault(false, how), fault(true, how)]);
+                    runs.extend(faults.map(|fault| Self { workload, fault, end }));
                 }
             }
         }

@@ -289,6 +289,12 @@ impl CollectionWriter {
 
     /// A slot that nobody can see: one that was freed long enough ago, or a new one.
     fn allocate(&mut self) -> Result<Slot> {
+        #[cfg(nestling_defects)]
+        if self.allocator.defect() == Some(crate::io::Defect::ReuseInFreeingTransaction)
+            && let Some(slot) = self.slots.freed.pop()
+        {
+            return Ok(slot);
+        }
         if let Some(slot) = self.slots.take(self.reader.as_deref())? {
             if self.editor.live(slot)?.is_some() {
                 let place = format!("collection {:?}, free list", self.state.name);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+#[cfg(nestling_defects)]
+use super::defect::Defect;
 use super::image::{Attached, Image};
 use crate::error::{Error, Result};
 
@@ -101,12 +103,26 @@ pub(crate) struct Directory {
     poisoned: AtomicBool,
     /// Copies of redb's file in the making.
     images: RwLock<Vec<Arc<Image>>>,
+    #[cfg(nestling_defects)]
+    pub(crate) defect: Option<Defect>,
 }
 
 impl Directory {
     pub(crate) fn new(path: PathBuf, observer: Option<Arc<dyn Observer>>) -> Self {
-        let (counters, poisoned) = (AtomicCounters::default(), AtomicBool::new(false));
-        Self { path, observer, counters, poisoned, images: RwLock::default() }
+        Self {
+            path,
+            observer,
+            counters: AtomicCounters::default(),
+            poisoned: AtomicBool::new(false),
+            images: RwLock::default(),
+            #[cfg(nestling_defects)]
+            defect: None,
+        }
+    }
+
+    #[cfg(nestling_defects)]
+    pub(crate) fn with_defect(self, defect: Option<Defect>) -> Self {
+        Self { defect, ..self }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -225,6 +241,10 @@ impl Directory {
     }
 
     fn before_change(&self, operation: Operation<'_>) -> io::Result<()> {
+        #[cfg(nestling_defects)]
+        if self.defect == Some(Defect::PromoteAfterFailedSync) {
+            return self.before(operation);
+        }
         if self.is_poisoned() {
             return Err(io::Error::other("the store stopped writing after an earlier I/O failure"));
         }

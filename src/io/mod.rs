@@ -5,11 +5,15 @@
 //! traces and inject faults. The same place counts operations and bytes, and refuses writes once the store is poisoned.
 
 mod backend;
+#[cfg(nestling_defects)]
+mod defect;
 mod directory;
 mod image;
 mod lock;
 
 pub(crate) use backend::{FileBackend, ReadOnlyBackend};
+#[cfg(nestling_defects)]
+pub use defect::Defect;
 pub use directory::{Counters, Observer, Operation};
 pub(crate) use directory::{Directory, DiskFile};
 pub(crate) use image::{Attached, Image};

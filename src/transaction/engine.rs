@@ -69,6 +69,12 @@ impl Engine {
         Ok(tx)
     }
 
+    /// Whether the store was opened with a defect.
+    #[cfg(nestling_defects)]
+    pub(crate) fn has(&self, defect: crate::io::Defect) -> bool {
+        self.directory.defect == Some(defect)
+    }
+
     pub(crate) fn check_usable(&self) -> Result<()> {
         if self.read_only {
             return Err(Error::ReadOnly { path: self.directory.path().to_owned() });

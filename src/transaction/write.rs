@@ -17,6 +17,8 @@ use crate::collection::{CollectionMut, CollectionSnapshot, CollectionState, Coll
 use crate::error::{Error, Result};
 use crate::graph::rows::{SegmentRow, StateRow};
 use crate::graph::storage::{self, STORE_FORMAT, is_reserved};
+#[cfg(nestling_defects)]
+use crate::io::Defect;
 use crate::options::CollectionDefinition;
 use crate::vectors::Segment;
 
@@ -90,13 +92,16 @@ impl WriteTransaction {
     fn begin_with(shared: Arc<Shared>, mut ledger: Ledger) -> Result<Self> {
         // Once more: the writer before us may have poisoned the store.
         let begun = shared.engine.check_usable().and_then(|()| shared.engine.begin_write());
+        let reusable = ledger.reusable();
+        #[cfg(nestling_defects)]
+        let reusable = if shared.engine.has(Defect::ReuseUnderSnapshot) { ledger.durable } else { reusable };
         match begun {
             Ok(redb) => Ok(Self {
                 collections: Mutex::default(),
                 durability: Durability::Immediate,
                 failed: AtomicBool::new(false),
                 base: shared.current.load_full(),
-                reusable: ledger.reusable(),
+                reusable,
                 open: Some(Open { redb, ledger }),
                 shared,
             }),
@@ -261,6 +266,8 @@ impl WriteTransaction {
         let mut ledger = Borrowed::new(&engine, ledger);
         let steps = Commit::plan(&engine, &self.base, &collections, &ledger);
         let result = steps.run(&mut redb, &mut ledger, self.durability).and_then(|()| finish(redb, &engine));
+        #[cfg(nestling_defects)]
+        let result = result.and_then(|transaction| steps.fold_late(transaction, self.durability));
         let result = match result {
             Ok(transaction) => {
                 let Commit { commit, fold, .. } = steps;
@@ -273,6 +280,10 @@ impl WriteTransaction {
                 let published = Arc::new(published);
                 ledger.snapshots.push((commit, Arc::downgrade(&published)));
                 self.shared.current.store(published);
+                #[cfg(nestling_defects)]
+                if engine.has(Defect::PublishBeforeCommit) && self.durability == Durability::Immediate {
+                    finish(engine.begin_write()?, &engine)?;
+                }
                 if self.durability == Durability::Immediate {
                     engine.made_durable(&mut ledger);
                 }
@@ -403,6 +414,11 @@ impl<'a> Commit<'a> {
             }
             Durability::None => redb::Durability::None,
         };
+        #[cfg(nestling_defects)]
+        let durability = match self.engine.has(Defect::PublishBeforeCommit) {
+            true => redb::Durability::None,
+            false => durability,
+        };
         self.write_rows(redb, ledger).inspect_err(|_| self.engine.directory.poison())?;
         redb.set_durability(durability).map_err(|e| Error::CommitAborted { reason: e.to_string() })
     }
@@ -457,6 +473,36 @@ impl<'a> Commit<'a> {
 
     /// Brings the tables up to the commit before this one, but for links, of which there is a stretch.
     fn write_fold(&self, redb: &redb::WriteTransaction, fold: &Fold) -> Result<()> {
+        #[cfg(nestling_defects)]
+        if self.engine.has(Defect::FoldOutsideOfTransaction) {
+            return storage::remove_entries(redb, fold.remove.iter().copied());
+        }
+        self.write_folded_rows(redb, fold)?;
+        storage::remove_entries(redb, fold.remove.iter().copied())
+    }
+
+    /// Writes what [`write_fold`](Self::write_fold) has left out.
+    #[cfg(nestling_defects)]
+    fn fold_late(
+        &self,
+        transaction: Arc<redb::ReadTransaction>,
+        durability: Durability,
+    ) -> Result<Arc<redb::ReadTransaction>> {
+        match &self.fold {
+            Some(fold) if self.engine.has(Defect::FoldOutsideOfTransaction) => {
+                let mut redb = self.engine.begin_write()?;
+                if durability == Durability::None {
+                    redb.set_durability(redb::Durability::None)
+                        .map_err(|e| Error::CommitAborted { reason: e.to_string() })?;
+                }
+                self.write_folded_rows(&redb, fold)?;
+                finish(redb, self.engine)
+            }
+            _ => Ok(transaction),
+        }
+    }
+
+    fn write_folded_rows(&self, redb: &redb::WriteTransaction, fold: &Fold) -> Result<()> {
         let by_id: BTreeMap<u32, &CollectionSnapshot> =
             self.base.collections.values().map(|collection| (collection.state.id, &**collection)).collect();
         for (name, stored) in &self.base.collections {
@@ -472,7 +518,7 @@ impl<'a> Commit<'a> {
                 storage::write_links(redb, *id, &stored.graph, links)?;
             }
         }
-        storage::remove_entries(redb, fold.remove.iter().copied())
+        Ok(())
     }
 
     /// Writes a collection's changes in place. What the journal has ahead of the tables goes with them, since its entries must not

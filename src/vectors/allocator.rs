@@ -35,6 +35,12 @@ impl SegmentAllocator {
         self.next.load(Ordering::Relaxed)
     }
 
+    /// The defect that the store was opened with.
+    #[cfg(nestling_defects)]
+    pub(crate) fn defect(&self) -> Option<crate::io::Defect> {
+        self.directory.defect
+    }
+
     fn header(&self, collection: u32, segment: u32, ordinal: usize, geometry: Geometry) -> Header {
         Header {
             store: self.store,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crate::disk::dice::Dice;
 use crate::disk::observer::{Disk, Entry, Fault, How, Kind, Op};
@@ -119,8 +120,13 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// Judges so many distinct images, spread evenly over the traces, until one breaks a promise.
-pub fn run(traces: &[Trace], images: usize, base: u64) -> (Counts, Option<Violation>) {
+/// Judges so many distinct images, spread evenly over the traces, until one breaks a promise or time is up.
+pub fn run(
+    traces: &[Trace],
+    images: usize,
+    base: u64,
+    until: Option<Instant>,
+) -> (Counts, Option<Violation>) {
     let shared = Shared { seen: Mutex::default(), drawn: Mutex::default(), stop: AtomicBool::new(false) };
     let total = Mutex::new((Counts::default(), None));
     // Several rounds, so that all traces have about as many images when there are enough.
@@ -131,6 +137,7 @@ pub fn run(traces: &[Trace], images: usize, base: u64) -> (Counts, Option<Violat
         loop {
             let chunk = next.fetch_add(1, Ordering::Relaxed);
             let enough = total.lock().unwrap().0.total() >= images;
+            let enough = enough || until.is_some_and(|until| Instant::now() > until);
             if enough || chunk >= most || shared.stop.load(Ordering::Relaxed) {
                 break;
             }

@@ -54,6 +54,17 @@ pub enum Kind {
     Read,
 }
 
+impl Kind {
+    /// How such an operation may fail.
+    pub fn ways(self) -> &'static [How] {
+        match self {
+            Kind::Write => &[How::Eio, How::Enospc, How::Short],
+            Kind::Create | Kind::SetLen | Kind::Sync => &[How::Eio, How::Enospc],
+            Kind::Rename | Kind::Remove | Kind::Read => &[How::Eio],
+        }
+    }
+}
+
 pub const KINDS: [Kind; 7] =
     [Kind::Create, Kind::Write, Kind::SetLen, Kind::Sync, Kind::Rename, Kind::Remove, Kind::Read];
 

@@ -123,6 +123,9 @@ impl Player<'_> {
     /// True when the store is open.
     fn open(&mut self) -> Result<bool, String> {
         let builder = Store::builder().observer(self.disk.clone()).vector_access(self.workload.access);
+        #[cfg(nestling_defects)]
+        let builder =
+            self.workload.defect.into_iter().fold(builder, |builder, defect| builder.defect(defect));
         match builder.open(self.path) {
             Ok(store) => {
                 let store = Arc::new(store);

@@ -14,6 +14,9 @@ pub struct Workload {
     pub name: &'static str,
     pub access: VectorAccess,
     pub steps: Vec<Step>,
+    /// What is broken in the store.
+    #[cfg(nestling_defects)]
+    pub defect: Option<nestling::Defect>,
 }
 
 /// One step of a script. Stores are opened before the first and closed after the last.
@@ -60,8 +63,15 @@ fn one(key: u64) -> Range<u64> {
 
 /// All of them.
 pub fn all() -> Vec<Workload> {
-    let workload = |name, steps| Workload { name, access: VectorAccess::default(), steps };
-    let copied = |name, steps| Workload { name, access: VectorAccess::Copy, steps };
+    let accessed = |access, name, steps| Workload {
+        name,
+        access,
+        steps,
+        #[cfg(nestling_defects)]
+        defect: None,
+    };
+    let workload = |name, steps| accessed(VectorAccess::default(), name, steps);
+    let copied = |name, steps| accessed(VectorAccess::Copy, name, steps);
     vec![
         workload("creation alone", vec![]),
         workload("first commit", vec![commit([Insert(SMALL, 0..3), Put("titles", 0..3, 20)])]),
