@@ -24,10 +24,13 @@ mod defects;
 mod disk;
 mod simulated;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use campaign::Trace;
-use disk::observer::{Entry, Op};
+use disk::observer::{Disk, Entry, Op};
+use disk::play::{End, play};
 use disk::{number, workload};
 
 const DEFAULT_IMAGES: u64 = 20_000;
@@ -101,4 +104,46 @@ fn a_workload_leaves_the_same_trace_each_time() {
         assert_eq!(differ, None, "{}", workload.name);
         assert_eq!(first.len(), second.len(), "{}", workload.name);
     }
+}
+
+/// A workload that does not do what it is there for would prove nothing.
+#[test]
+fn workloads_do_what_they_are_named_for() {
+    let recorded: BTreeMap<&str, Trace> = workload::all()
+        .into_iter()
+        .map(|workload| (workload.name, Trace::record(&workload, None).unwrap().unwrap()))
+        .collect();
+    assert!(recorded.len() >= 20, "{} workloads of different names", recorded.len());
+    let count = |name: &str, is_it: &dyn Fn(&Op) -> bool| {
+        let trace = recorded.get(name).unwrap_or_else(|| panic!("there is no workload {name:?}"));
+        trace.entries.iter().filter(|entry| is_it(&entry.op)).count()
+    };
+    let segments = |name| count(name, &|op| matches!(op, Op::Create(file) if file.ends_with(".vectors")));
+    let removed = |name| count(name, &|op| matches!(op, Op::Remove(file) if file.ends_with(".vectors")));
+    assert_eq!(segments("segment growth"), 3);
+    assert_eq!(segments("everything replaced in one transaction"), 2, "it takes twice the slots");
+    assert_eq!(segments("snapshots held while writing"), 2, "slots under a snapshot are not reused");
+    assert_eq!(removed("dropping under a snapshot"), 2);
+    assert!(removed("dropping a collection") >= 2 && removed("aborted transactions") >= 2);
+    let shrinks = count(
+        "a file that grows and shrinks",
+        &|op| matches!(op, Op::SetLen(file, _) if file == "store.redb"),
+    );
+    assert!(shrinks >= 2, "the length of redb's file is set {shrinks} times");
+
+    let at_the_end = |name| {
+        let home = disk::scratch();
+        let path = home.path().join("app.nestling");
+        let workload = workload::all().into_iter().find(|workload| workload.name == name).unwrap();
+        let commits = workload.steps.iter().filter(|step| matches!(step, workload::Step::Commit(..))).count();
+        play(&workload, &path, &Arc::new(Disk::failing(path.clone(), None)), End::Close).unwrap();
+        (nestling::Store::open(&path).unwrap().stats().unwrap(), commits)
+    };
+    let (stats, commits) = at_the_end("slot reuse");
+    assert!(stats.collections[0].slots < 12, "{} slots after {commits} commits", stats.collections[0].slots);
+    let (stats, commits) = at_the_end("journal folding");
+    assert!(stats.journal_entries < commits - 10, "{} entries of {commits} commits", stats.journal_entries);
+    let (stats, commits) = at_the_end("large commits straight to rows");
+    // The first commit creates the collection, another one is too large for an entry.
+    assert_eq!(stats.journal_entries, commits - 2, "of {commits} commits");
 }

@@ -462,3 +462,103 @@ pub fn digest(files: Option<&Files>) -> u64 {
     }
     lanes.into_iter().fold(u64::from(files.is_some()), mix)
 }
+
+/// What the disk may be left with, in small.
+mod tests {
+    use super::*;
+
+    fn after(ops: &[Op]) -> SimulatedDisk {
+        let mut disk = SimulatedDisk::holding(Some(Files::new()));
+        for (at, op) in ops.iter().enumerate() {
+            disk.perform(at, op);
+        }
+        disk
+    }
+
+    /// All images that a thousand draws lead to.
+    fn images(disk: &SimulatedDisk) -> Vec<Files> {
+        let mut images: Vec<Files> = Vec::new();
+        for seed in 0..1000 {
+            let image = disk.image(&disk.choose(&mut Dice::new(seed))).expect("the directory exists");
+            if !images.contains(&image) {
+                images.push(image);
+            }
+        }
+        images
+    }
+
+    fn write(offset: u64, bytes: Vec<u8>) -> Op {
+        Op::Write("a".to_owned(), offset, bytes.into())
+    }
+
+    fn a() -> String {
+        "a".to_owned()
+    }
+
+    #[test]
+    fn what_is_synced_is_there_and_what_is_not_may_be() {
+        let synced = [Op::Create(a()), write(0, vec![1; 4]), Op::Sync(a()), Op::SyncDirectory];
+        assert_eq!(images(&after(&synced)), [Files::from([(a(), vec![1; 4])])]);
+        let pending = [&synced[..], &[write(0, vec![2; 2]), write(3, vec![3; 3])]].concat();
+        let mut contents: Vec<_> =
+            images(&after(&pending)).into_iter().map(|files| files[&a()].clone()).collect();
+        contents.sort();
+        let expected = [vec![1, 1, 1, 1], vec![1, 1, 1, 3, 3, 3], vec![2, 2, 1, 1], vec![2, 2, 1, 3, 3, 3]];
+        assert_eq!(contents, expected);
+    }
+
+    #[test]
+    fn a_name_may_be_lost_with_its_synced_file_and_a_rename_is_whole() {
+        let named = [Op::Create(a()), write(0, vec![1]), Op::Sync(a())];
+        let found = images(&after(&named));
+        assert!(found.contains(&Files::new()) && found.contains(&Files::from([(a(), vec![1])])));
+        let renamed = [&named[..], &[Op::SyncDirectory, Op::Rename(a(), "b".to_owned())]].concat();
+        let mut names: Vec<Vec<String>> =
+            images(&after(&renamed)).into_iter().map(|files| files.into_keys().collect()).collect();
+        names.sort();
+        assert_eq!(names, [["a"], ["b"]]);
+    }
+
+    #[test]
+    fn a_length_may_be_there_without_its_bytes_and_bytes_without_their_length() {
+        let ops = [Op::Create(a()), Op::SyncDirectory, Op::SetLen(a(), 4), write(1, vec![7; 2])];
+        let mut contents: Vec<_> =
+            images(&after(&ops)).into_iter().map(|files| files[&a()].clone()).collect();
+        contents.sort();
+        let expected: [&[u8]; 4] = [&[], &[0, 0, 0, 0], &[0, 7, 7], &[0, 7, 7, 0]];
+        assert_eq!(contents, expected);
+    }
+
+    #[test]
+    fn a_write_may_be_torn_at_sectors_and_at_pages_alone() {
+        let zeros = vec![0; 8192];
+        let ops =
+            [Op::Create(a()), write(0, zeros), Op::Sync(a()), Op::SyncDirectory, write(256, vec![9; 7936])];
+        let mut torn = 0;
+        for image in images(&after(&ops)) {
+            let (_, content) = image.first_key_value().expect("the file is durable");
+            assert!(content[..256].iter().all(|&byte| byte == 0), "bytes outside of the write");
+            let sectors = content[256..512].chunks(256).chain(content[512..].chunks(512));
+            assert!(sectors.clone().all(|sector| sector.iter().all(|&byte| byte == sector[0])));
+            let kept = sectors.filter(|sector| sector[0] == 9).count();
+            torn += usize::from(kept > 0 && kept < 16);
+        }
+        assert!(torn > 50, "{torn} images with a part of the write");
+    }
+
+    #[test]
+    fn what_a_failed_sync_was_for_stays_uncertain() {
+        let ops = [
+            Op::Create(a()),
+            Op::SyncDirectory,
+            write(0, vec![1]),
+            Op::FailedSync(a()),
+            write(1, vec![2]),
+            Op::Sync(a()),
+        ];
+        let mut contents: Vec<_> =
+            images(&after(&ops)).into_iter().map(|files| files[&a()].clone()).collect();
+        contents.sort();
+        assert_eq!(contents, [vec![0, 2], vec![1, 2]]);
+    }
+}

@@ -352,7 +352,7 @@ fn removals() -> Vec<Step> {
 /// Long enough that entries are removed from the journal.
 fn journal_folding() -> Vec<Step> {
     let mut steps = vec![commit([InsertMany(WIDE, 0..150)])];
-    for i in 0..60 {
+    for i in 0..76 {
         let key = i * 13 % 150;
         steps.push(commit([Insert(WIDE, key..key + 3), Remove(WIDE, one((key + 70) % 150))]));
     }
