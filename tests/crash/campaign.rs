@@ -269,20 +269,12 @@ impl Judge<'_> {
         let history = oracle::recover(&path, &self.trace.history, allowed, recorder.clone(), recorded);
         let mut history = history.map_err(|e| self.report(&e, files, &place()))?;
         if killed {
-            // What the killed process had not made durable is durable with the next commit only.
-            let found = history.promises[0].state;
-            let least = *allowed.iter().min().expect("something is allowed");
-            history.promises[0].state = least.min(found);
-            if found > least {
-                let shown = history.promises[0].clone();
-                let end = history.promises[1].end;
-                history
-                    .promises
-                    .insert(1, crate::disk::play::Promise { state: found, start: 0, end, ..shown });
-            }
+            history.found_is_not_durable(*allowed.iter().min().expect("something is allowed"));
         }
         remove(&path);
-        let trace = Trace { name: String::new(), initial, entries: recorder.trace(), history, earliest: 0 };
+        // Before the first operation everything is as it was when the process was killed, which is judged elsewhere.
+        let earliest = usize::from(killed);
+        let trace = Trace { name: String::new(), initial, entries: recorder.trace(), history, earliest };
         let (mut distinct, mut drawn) = (0, HashSet::new());
         for _ in 0..CUTS {
             let cut = trace.cut(dice);
@@ -295,11 +287,7 @@ impl Judge<'_> {
                 continue;
             }
             let files = disk.image(&choice);
-            // At the very beginning the state that was found need not be there yet.
-            let mut allowed = trace.allowed(cut);
-            if killed && cut == 0 {
-                allowed.extend(trace.history.promises.iter().filter(|p| p.start == 0).map(|p| p.state));
-            }
+            let allowed = trace.allowed(cut);
             let place = || {
                 let n = trace.entries.len();
                 format!(

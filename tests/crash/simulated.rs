@@ -223,7 +223,7 @@ impl SimulatedDisk {
         for (name, inode) in names {
             let file = &self.inodes[inode];
             let mut content = (*file.content).clone();
-            let mut bound = (!choice.stretches).then(|| content.len() as u64);
+            let mut bound = (!choice.stretches).then_some(content.len() as u64);
             for (i, change) in file.changes.iter().enumerate() {
                 let kept = fates.remove(&(inode, i)).unwrap_or(Kept::Yes);
                 if let (DataChange::SetLen(len), Some(bound)) = (&change.change, &mut bound)

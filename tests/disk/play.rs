@@ -44,6 +44,19 @@ impl History {
         allowed
     }
 
+    /// Of a recovery after a kill: what the killed process had not made durable is so with the next commit only. Until then
+    /// `least` may be found again.
+    pub fn found_is_not_durable(&mut self, least: usize) {
+        let [found, next] = &self.promises[..] else {
+            panic!("a recovery finds a state, and commits another")
+        };
+        let shown = Promise { end: next.end, ..found.clone() };
+        if least < shown.state {
+            self.promises[0].state = least;
+            self.promises.insert(1, shown);
+        }
+    }
+
     /// Where nothing was recorded: the states that may be found at the end.
     pub fn allowed_at_the_end(&self) -> Vec<usize> {
         self.allowed(usize::MAX, u64::MAX)
