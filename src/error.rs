@@ -70,7 +70,9 @@ pub enum Error {
     },
 
     /// Stored bytes do not verify. What the store holds elsewhere stays readable; `Store::check` tells how far the damage goes.
-    #[error("corrupted: {location}: {detail}; run `check`, restore from a backup")]
+    #[error(
+        "corrupted: {location}: {detail}; run `check`, restore from a backup, or save the rest with `repair`"
+    )]
     Corrupted {
         /// Where: a file, or a collection's table and row.
         location: String,

@@ -65,7 +65,7 @@ pub(crate) struct Site {
     directory: Arc<Directory>,
     created: bool,
     finished: bool,
-    _lock: StoreLock,
+    lock: Option<StoreLock>,
 }
 
 impl Site {
@@ -88,7 +88,7 @@ impl Site {
         if directory.list()? != [LOCK_FILE] {
             return Err(occupied());
         }
-        let site = Self { directory, created, finished: false, _lock: lock };
+        let site = Self { directory, created, finished: false, lock: Some(lock) };
         let mark = || {
             site.directory.create(UNFINISHED_FILE)?.sync()?;
             site.directory.sync()
@@ -99,6 +99,14 @@ impl Site {
 
     pub(crate) fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// The lock, to be held by a store that is opened in here. The mark stays: nobody else takes this for a store.
+    pub(crate) fn take_lock(&mut self) -> Result<StoreLock> {
+        match self.lock.take() {
+            Some(lock) => Ok(lock),
+            None => StoreLock::exclusive(self.directory.path()),
+        }
     }
 
     /// The files are whole and synced: makes a store of them.

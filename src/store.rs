@@ -12,7 +12,7 @@ use crate::graph::storage::{self, Found, STORE_FORMAT};
 use crate::io::Defect;
 use crate::io::{Counters, Directory, Observer, StoreLock};
 use crate::opening::{create, load_collections, sweep};
-use crate::site::{Contents, create_directory};
+use crate::site::{Contents, Site, create_directory};
 use crate::stats::Stats;
 use crate::transaction::{
     Engine, Ledger, Published, ReadTransaction, STORE_FILE, Shared, Stored, WriteTransaction, open_database,
@@ -326,6 +326,12 @@ impl Builder {
             }
         }
         self.open_store(&directory, lock)
+    }
+
+    /// Opens a store that is being made.
+    pub(crate) fn open_site(&self, site: &mut Site) -> Result<Store> {
+        let lock = site.take_lock()?;
+        self.open_store(site.directory(), lock)
     }
 
     fn open_store(&self, directory: &Arc<Directory>, lock: StoreLock) -> Result<Store> {

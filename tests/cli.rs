@@ -599,6 +599,32 @@ fn compaction_gives_the_space_of_removed_vectors_back() {
 }
 
 #[test]
+fn a_repair_saves_what_verifies_and_tells_what_does_not() {
+    let work = Workplace::with_store();
+    let sound = work.contents("s");
+    let needle: Vec<u8> = work.base[7].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let (file, place) = find_in_segments(&work.path("s"), &needle);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[place] ^= 1;
+    fs::write(&file, bytes).unwrap();
+
+    let repair = work.json(["repair", "s", "new"]);
+    assert_eq!((&repair["rows_found"], &repair["tables_kept"]), (&true.into(), &true.into()));
+    let collection = &repair["collections"][0];
+    assert_eq!((collection["recovered"].as_u64(), collection["lost"].as_u64()), (Some(499), Some(1)));
+    assert_eq!(collection["lost_keys"], serde_json::json!([7]));
+    assert!(work.contents("new").iter().eq(sound.iter().filter(|(key, _)| *key != 7)));
+    assert_eq!(work.json(["check", "new"])["problems"], serde_json::json!([]));
+
+    fs::remove_file(work.path("s/store.redb")).unwrap();
+    let told = work.succeeds(["repair", "s", "other"]);
+    assert!(told.contains("removed may have come back") && told.contains("499 vectors recovered"), "{told}");
+    work.fails(["repair", "s", "new"], &["new", "neither new nor an empty directory"]);
+    work.fails(["repair", "nowhere", "newer"], &["nowhere"]);
+    assert!(!work.path("newer").exists());
+}
+
+#[test]
 fn a_sound_store_has_no_problems() {
     let work = Workplace::with_store();
     let printed = work.succeeds(["check", "s"]);

@@ -30,8 +30,8 @@ const LAYERS: [&str; 16] = [
     "backup",
     "compact",
 ];
-/// On top of all of them: `store`, then `lib`, which names everything.
-const TOP: [&str; 2] = ["store", "lib"];
+/// On top of all of them: `store`, `repair`, which makes one, then `lib`, which names everything.
+const TOP: [&str; 3] = ["store", "repair", "lib"];
 
 /// Names that only these places may use; a place is a file or a folder.
 const CONFINED: [(&str, &[&str]); 3] = [
@@ -45,12 +45,14 @@ const CONFINED: [(&str, &[&str]); 3] = [
             "io/",
             "graph/numbering.rs",
             "graph/reader.rs",
+            "graph/salvage.rs",
             "graph/storage.rs",
             "collection/state.rs",
             "collection/writer.rs",
             "transaction/",
             "backup.rs",
             "opening.rs",
+            "repair.rs",
         ],
     ),
     ("memmap2", &["vectors/segment.rs"]),

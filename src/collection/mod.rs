@@ -18,6 +18,7 @@ mod write;
 mod writer;
 
 pub use filter::KeySet;
+pub(crate) use input::check_vector;
 pub use paging::Pages;
 pub use query::{Hit, Hits, Query, QueryStatistics, Strategy};
 pub use radius::Within;

@@ -119,14 +119,20 @@ pub(crate) fn decode(
     previous: u64,
     max_level: u8,
 ) -> Result<Vec<CollectionEntry>> {
-    let shared: Arc<[u8]> = content.into();
-    let mut reader = Reader { place, rest: content };
-    let before = reader.u64()?;
+    let before = Reader { place, rest: content }.u64()?;
     if before != previous {
         return Err(place.corrupted(format!(
             "it follows the entry of commit {before}, and {previous} is the last one there"
         )));
     }
+    decode_any(place, content, max_level)
+}
+
+/// The entry in these bytes, whose checksum matched, whatever was before it.
+pub(super) fn decode_any(place: &Place<'_>, content: &[u8], max_level: u8) -> Result<Vec<CollectionEntry>> {
+    let shared: Arc<[u8]> = content.into();
+    let mut reader = Reader { place, rest: content };
+    reader.u64()?;
     let mut collections = Vec::new();
     for _ in 0..reader.u32()? {
         let row = CollectionRow::from_content(place, reader.bytes(CollectionRow::LEN)?)?;

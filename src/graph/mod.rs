@@ -10,6 +10,7 @@ pub(crate) mod numbering;
 mod page;
 pub(crate) mod reader;
 pub(crate) mod rows;
+pub(crate) mod salvage;
 mod snapshot;
 pub(crate) mod storage;
 

@@ -72,15 +72,17 @@ pub(super) const LINK: u8 = Kind::Link as u8;
 pub(super) const KEY: u8 = Kind::Key as u8;
 pub(super) const FREE: u8 = Kind::Free as u8;
 const STATE: u8 = Kind::State as u8;
-const COLLECTION: u8 = Kind::Collection as u8;
-const SEGMENT: u8 = Kind::Segment as u8;
-const JOURNAL: u8 = Kind::Journal as u8;
+pub(super) const COLLECTION: u8 = Kind::Collection as u8;
+pub(super) const SEGMENT: u8 = Kind::Segment as u8;
+pub(super) const JOURNAL: u8 = Kind::Journal as u8;
 
 /// The state row's version is checked before any other row is read, so this table's name and type never change.
 const STATE_TABLE: TableDefinition<u32, &[u8]> = TableDefinition::new("nestling/state");
-const COLLECTION_TABLE: TableDefinition<&str, Row<COLLECTION>> = TableDefinition::new("nestling/collections");
-const SEGMENT_TABLE: TableDefinition<u32, Row<SEGMENT>> = TableDefinition::new("nestling/segments");
-const JOURNAL_TABLE: TableDefinition<u64, Row<JOURNAL>> = TableDefinition::new("nestling/journal");
+pub(super) const COLLECTION_TABLE: TableDefinition<&str, Row<COLLECTION>> =
+    TableDefinition::new("nestling/collections");
+pub(super) const SEGMENT_TABLE: TableDefinition<u32, Row<SEGMENT>> =
+    TableDefinition::new("nestling/segments");
+pub(super) const JOURNAL_TABLE: TableDefinition<u64, Row<JOURNAL>> = TableDefinition::new("nestling/journal");
 
 const STATE_PLACE: Place<'static> = Place { kind: Kind::State, collection: 0, key: &[] };
 

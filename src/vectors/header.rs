@@ -19,8 +19,9 @@
 //! 66   u32       CRC-32 of bytes 0..66
 //! ```
 
-use super::Geometry;
+use super::{Described, Geometry};
 use crate::archive::{LittleEndian, access, archive, fixed_width};
+use crate::options::Codes;
 
 /// The version of the segment format that this build writes.
 pub(crate) const SEGMENT_FORMAT: u32 = 1;
@@ -136,6 +137,19 @@ pub(crate) fn sniff_uuid(bytes: &[u8; HEADER_LEN]) -> Option<[u8; 16]> {
     decode(bytes).ok().map(|fields| fields.store)
 }
 
+/// The segment that a header which verifies describes, if this build knows its format.
+pub(super) fn sniff(bytes: &[u8; HEADER_LEN]) -> Option<Described> {
+    let fields = decode(bytes).ok()?;
+    let word = u32::from_le_bytes;
+    let dimension = usize::try_from(word(fields.dimension)).ok().filter(|d| (1..=65_535).contains(d))?;
+    let geometry = Geometry::new(dimension, Codes::from_byte(fields.code)?);
+    let (store, collection, segment, ordinal) =
+        (fields.store, word(fields.collection), word(fields.segment), word(fields.ordinal));
+    let header = Header { store, collection, segment, ordinal, capacity: word(fields.capacity), geometry };
+    let known = header.capacity == geometry.capacity(ordinal as usize) && *bytes == header.encode();
+    known.then_some(Described { store, collection, segment, ordinal, geometry })
+}
+
 fn decode(bytes: &[u8; HEADER_LEN]) -> Result<&ArchivedFields, Mismatch> {
     let (archive, crc) = bytes.split_at(ARCHIVE_LEN);
     if !archive.starts_with(&MAGIC) {
@@ -150,7 +164,6 @@ fn decode(bytes: &[u8; HEADER_LEN]) -> Result<&ArchivedFields, Mismatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Codes;
 
     fn header(codes: Codes) -> Header {
         let geometry = Geometry::new(384, codes);

@@ -9,6 +9,7 @@ mod code;
 mod copy;
 mod geometry;
 mod header;
+mod salvage;
 mod segment;
 mod set;
 
@@ -17,6 +18,7 @@ pub(crate) use code::{Code, CodeTail, encode_into, squared_norm};
 pub(crate) use copy::copy_segment;
 pub(crate) use geometry::Geometry;
 pub(crate) use header::{HEADER_LEN, SEGMENT_FORMAT, sniff_uuid};
+pub(crate) use salvage::{Described, Remains, Slotful, described};
 pub(crate) use segment::{Segment, SlotIdentity, StoredVector, file_name, orphans};
 pub(crate) use set::SegmentSet;
 

@@ -34,7 +34,7 @@ pub(crate) fn orphans(directory: &Directory, is_named: impl Fn(u32) -> bool) -> 
 }
 
 /// The segment that a file name stands for.
-fn parse_file_name(name: &str) -> Option<u32> {
+pub(super) fn parse_file_name(name: &str) -> Option<u32> {
     let id = u32::from_str_radix(name.strip_suffix(".vectors")?, 16).ok()?;
     (file_name(id) == name).then_some(id)
 }

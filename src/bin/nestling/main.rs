@@ -1,4 +1,4 @@
-//! The command line tool: fills, searches, measures, verifies and copies stores.
+//! The command line tool: fills, searches, measures, verifies, copies and repairs stores.
 //!
 //! Results go to standard output, as text or, with `--json`, as one JSON object per line; errors and progress bars go to standard
 //! error. The exit code is 0 for success, 1 for a failure (a damaged store included), 2 for a command that was misspelt.
@@ -15,6 +15,7 @@ mod import;
 mod open;
 mod output;
 mod remove;
+mod repair;
 mod search;
 mod stats;
 
@@ -25,7 +26,7 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
 
-/// Fills, searches, measures, verifies and copies Nestling stores: directories of vectors with an HNSW index.
+/// Fills, searches, measures, verifies, copies and repairs Nestling stores: directories of vectors with an HNSW index.
 #[derive(Parser)]
 #[command(name = "nestling", version, max_term_width = 110)]
 struct Cli {
@@ -43,6 +44,7 @@ enum Command {
     Check(check::Check),
     Backup(backup::Backup),
     Compact(compact::Compact),
+    Repair(repair::Repair),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +69,7 @@ fn run(command: &Command, started: Instant) -> Result<ExitCode, Failure> {
         Command::Stats(stats) => stats.run()?,
         Command::Backup(backup) => backup.run()?,
         Command::Compact(compact) => compact.run()?,
+        Command::Repair(repair) => repair.run()?,
         Command::Check(check) => return check.run(),
     }
     Ok(ExitCode::SUCCESS)
