@@ -1,7 +1,7 @@
 //! Makes segments: new files, and handles on those that the store names.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::header::Header;
 use super::segment::{Segment, file_name};
@@ -17,6 +17,8 @@ pub(crate) struct SegmentAllocator {
     access: VectorAccess,
     writable: bool,
     next: AtomicU32,
+    /// The names that were found at opening, that of `store.redb` above all, are durable.
+    names_durable: AtomicBool,
 }
 
 impl SegmentAllocator {
@@ -27,7 +29,14 @@ impl SegmentAllocator {
         writable: bool,
         next: u32,
     ) -> Self {
-        Self { directory, store, access, writable, next: AtomicU32::new(next) }
+        Self {
+            directory,
+            store,
+            access,
+            writable,
+            next: AtomicU32::new(next),
+            names_durable: AtomicBool::new(false),
+        }
     }
 
     /// The id that the next segment gets at least. Ids are never used twice.
@@ -66,6 +75,7 @@ impl SegmentAllocator {
 
     /// Creates a segment file.
     pub(crate) fn create(&self, collection: u32, ordinal: usize, geometry: Geometry) -> Result<Arc<Segment>> {
+        self.make_names_durable()?;
         loop {
             let segment = self.next.fetch_add(1, Ordering::Relaxed);
             if segment == u32::MAX {
@@ -80,5 +90,16 @@ impl SegmentAllocator {
             let header = self.header(collection, segment, ordinal, geometry);
             return Segment::create(self.directory.clone(), header, self.access).map(Arc::new);
         }
+    }
+
+    /// A process that is killed while it creates the store may leave `store.redb` with a name that is not durable. If the power
+    /// went after a segment was created beside it, the segment's name might be kept and that one lost, and what is left would be
+    /// no store.
+    fn make_names_durable(&self) -> Result<()> {
+        if !self.names_durable.load(Ordering::Relaxed) {
+            self.directory.sync().map_err(|e| Error::io("sync", self.directory.path(), e))?;
+            self.names_durable.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }

@@ -37,7 +37,9 @@ impl Trace {
             return Ok(None);
         }
         let entries = disk.trace();
-        let failed = |entry: &Entry| matches!(entry.op, Op::FailedSync(_) | Op::FailedSyncDirectory);
+        let failed = |entry: &Entry| {
+            matches!(entry.op, Op::FailedSync(_) | Op::FailedSyncDirectory | Op::FailedSyncParent)
+        };
         // What comes before the failure is in the trace without it.
         let earliest = entries.iter().position(failed).map_or(0, |at| at + 1);
         let name = match failing {

@@ -149,7 +149,7 @@ impl SimulatedDisk {
             }
             Op::FailedSyncDirectory => doubt(&mut self.name_changes),
             Op::SyncParent => self.exists = true,
-            Op::Ignored => {}
+            Op::FailedSyncParent | Op::Ignored => {}
         }
     }
 

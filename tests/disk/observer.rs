@@ -20,6 +20,7 @@ pub enum Op {
     SyncDirectory,
     FailedSyncDirectory,
     SyncParent,
+    FailedSyncParent,
     /// A sync that the disk only pretends to do, or that the store forgets.
     Ignored,
 }
@@ -188,6 +189,7 @@ impl Observer for Disk {
             (None, op) => op,
             (Some(_), Some(Op::Sync(file))) => Some(Op::FailedSync(file)),
             (Some(_), Some(Op::SyncDirectory)) => Some(Op::FailedSyncDirectory),
+            (Some(_), Some(Op::SyncParent)) => Some(Op::FailedSyncParent),
             (Some(_), _) => None,
         };
         if self.records {
