@@ -179,6 +179,7 @@ impl Player<'_> {
             Step::Unpin => self.unpin().map(|()| Outcome::Done),
             Step::Reopen => self.reopen(End::Close),
             Step::DropAndReopen => self.reopen(End::Drop),
+            Step::Compact => self.compact(),
         }
     }
 
@@ -273,6 +274,35 @@ impl Player<'_> {
 
     fn reopen(&mut self, end: End) -> Result<Outcome, String> {
         Ok(if self.end(end)? && self.open()? { Outcome::Done } else { Outcome::Stopped })
+    }
+
+    /// A commit for each collection, and one for the journal, that change nothing to be seen. The power may go after any of them.
+    fn compact(&mut self) -> Result<Outcome, String> {
+        let store =
+            Arc::try_unwrap(self.store.take().expect("the store is open")).expect("nobody else holds it");
+        let start = self.disk.len();
+        let (base, state) = self.history.states.last().expect("there is the empty state").clone();
+        let first = self.history.promises.len();
+        let latest = self.history.states.len() - 1;
+        let steps = state.collections() + 1;
+        self.history.states.extend((1..=steps as u64).map(|i| (base + i, state.clone())));
+        // What was pending becomes durable first.
+        for state in latest..=latest + steps {
+            self.history.promises.push(Promise { state, start, end: None, hidden_until_then: false });
+        }
+        match store.compact() {
+            Ok((store, _)) => {
+                let end = Some(self.disk.len());
+                self.history.promises[first..].iter_mut().for_each(|promise| promise.end = end);
+                let store = Arc::new(store);
+                self.disk.watch(&store);
+                self.compare_latest(&store)?;
+                self.store = Some(store);
+                Ok(Outcome::Done)
+            }
+            Err(CloseError::Failed(e)) => self.expect_fault(&e).map(|()| Outcome::Stopped),
+            Err(e) => Err(e.to_string()),
+        }
     }
 
     /// Closes or drops the store; true when everything is durable.

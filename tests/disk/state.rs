@@ -142,6 +142,10 @@ impl State {
         self.tables.entry(name).or_default()
     }
 
+    pub fn collections(&self) -> usize {
+        self.collections.len()
+    }
+
     /// Some collection of the state's.
     pub fn any_space(&self) -> Option<Space> {
         self.collections.values().next().map(|(space, _)| *space)

@@ -32,10 +32,12 @@ pub enum Step {
     Reopen,
     /// The same, but by dropping it.
     DropAndReopen,
+    /// Compacts the store. No snapshot may be held.
+    Compact,
 }
 
 use Change::{Delete, DeleteTable, DropCollection, Insert, InsertMany, Put, Remove, RenameTable};
-use Step::{Abort, DropAndReopen, Pin, Reopen, Unpin};
+use Step::{Abort, Compact, DropAndReopen, Pin, Reopen, Unpin};
 
 /// Eight such vectors fill the first segment, sixteen more the second.
 const LARGE: Space = Space::new("large", 2048, Metric::L2);
@@ -304,6 +306,29 @@ pub fn all() -> Vec<Workload> {
                 commit([Insert(BARE, 10..24), Remove(BARE, 0..5)]),
                 later([Insert(BARE, 0..3)]),
                 commit([Insert(BARE, 24..34)]),
+            ],
+        ),
+        workload(
+            "compaction",
+            vec![
+                commit([Insert(LARGE, 0..14), Insert(SMALL, 0..20), Put("blobs", 0..4, 60_000)]),
+                commit([Remove(LARGE, 0..10), Remove(SMALL, 5..15), Delete("blobs", 0..4)]),
+                Compact,
+                commit([Insert(LARGE, 0..3), Remove(SMALL, 0..2)]),
+                Compact,
+                Compact,
+                commit([Insert(LARGE, 12..16)]),
+            ],
+        ),
+        workload(
+            "compaction with commits pending",
+            vec![
+                later([Insert(LARGE, 0..9), Insert(OTHER, 0..9)]),
+                later([Remove(LARGE, 0..9)]),
+                Compact,
+                later([Insert(LARGE, 3..5), DropCollection("other")]),
+                Compact,
+                later([Insert(LARGE, 0..2)]),
             ],
         ),
         copied(
