@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! cargo test --test faults                                                 what CI runs: DEFAULT_RUNS of the combinations
-//! NESTLING_FAULTS=all cargo test --test faults every -- --nocapture        all of them; add the result to CAMPAIGNS.md
+//! NESTLING_FAULTS=all cargo test --test faults a_fault -- --nocapture      all of them; add the result to CAMPAIGNS.md
 //! NESTLING_FAULTS=9000 NESTLING_FAULTS_SEED=7 cargo test --test faults     others
 //! ```
 //!

@@ -67,7 +67,7 @@ fn images_of_crashes_hold_what_was_promised() {
 
 /// More images are worth more traces.
 fn record(images: u64, seed: u64) -> Vec<Trace> {
-    let failing = (images / 10_000).clamp(1, 40) as usize;
+    let failing = (images / 25_000).clamp(1, 12) as usize;
     let record = |workload| Trace::record_all(&workload, failing, seed).unwrap_or_else(|e| panic!("{e}"));
     workload::all().into_iter().flat_map(record).collect()
 }
