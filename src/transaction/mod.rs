@@ -9,6 +9,7 @@
 //! The [`Engine`](engine::Engine) owns what is open: redb's database, the lock, the writer's place. It never points at a
 //! [`Published`](published::Published), so whoever lets go of the last one closes the store.
 
+mod commit;
 mod database;
 mod engine;
 mod journal;
