@@ -39,7 +39,8 @@
 //!    [`commit`](WriteTransaction::commit) has returned. Reopening after a crash yields exactly the last acknowledged commit, or the
 //!    one in flight. (With [`Durability::None`] a crash may lose the latest commits, never a part of one.)
 //! 2. **What is stored is found.** Every live vector can be reached from where a search starts, at every commit. A search for `k`
-//!    returns `k` whenever `k` vectors exist; with `ef` no less than the collection's size it is exact.
+//!    returns `k` whenever `k` vectors exist that pass its [filters](Query::filter); with `ef` no less than the collection's size it
+//!    is exact.
 //! 3. **Opening costs nothing**: no rebuild, no full load, however the store was left.
 //! 4. **Readers never wait.** A [`ReadTransaction`] is one commit, for as long as it is held.
 //! 5. **Cost follows the change**: an insert, update or removal reads and writes O(m · log n) rows.

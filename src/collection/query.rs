@@ -315,7 +315,8 @@ impl<'a> Query<'a> {
     /// # Errors
     ///
     /// [`Error::WrongDimension`] and [`Error::InvalidVector`] for a query that no distance can be computed with,
-    /// [`Error::KeyNotFound`] for a search by a key that is not there, [`Error::InvalidParameter`] for a recall out of range, [`Error::Corrupted`] when stored bytes do not verify.
+    /// [`Error::KeyNotFound`] for a search by a key that is not there, [`Error::InvalidParameter`] for a recall out of range,
+    /// [`Error::Corrupted`] when stored bytes do not verify.
     pub fn run(self) -> Result<Hits> {
         self.check_effort()?;
         let view = self.view;
