@@ -98,14 +98,14 @@ pub(crate) fn check(shared: &Shared) -> Result<Report> {
 
 /// redb's own check, on its file as it is on disk. It may "repair", so it runs on a copy-on-write view of the file.
 fn redb_file(shared: &Shared, report: &mut Report) {
-    let Some(mut database) = report.note(STORE_FILE, open_database(&shared.engine.directory, true, 4 << 20))
-    else {
-        return;
-    };
-    let checked = storage::shielded(|| match database.check_integrity() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::corrupted(STORE_FILE, "redb's integrity check had to repair the file")),
-        Err(e) => Err(Error::corrupted(STORE_FILE, format!("redb's integrity check failed: {e}"))),
+    let checked = storage::shielded(|| {
+        // Dropped in here as well: redb writes its bookkeeping back then, and panics where it is damaged.
+        let mut database = open_database(&shared.engine.directory, true, 4 << 20)?;
+        match database.check_integrity() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::corrupted(STORE_FILE, "redb's integrity check had to repair the file")),
+            Err(e) => Err(Error::corrupted(STORE_FILE, format!("redb's integrity check failed: {e}"))),
+        }
     });
     report.note(STORE_FILE, checked);
 }

@@ -7,6 +7,7 @@ use redb::{Database, ReadableDatabase};
 
 use super::writer_slot::{Ledger, WriterSlot};
 use crate::error::{Error, Result};
+use crate::graph::storage::shielded;
 use crate::io::{Directory, StoreLock};
 use crate::vectors::SegmentAllocator;
 
@@ -16,7 +17,8 @@ pub(crate) const STORE_FILE: &str = "store.redb";
 /// Dropped by whoever holds the last transaction, snapshot or store. Fields are in drop order: the lock goes last.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    database: Database,
+    /// `None` when it is being dropped.
+    database: Option<Database>,
     pub(crate) allocator: Arc<SegmentAllocator>,
     pub(crate) writer: WriterSlot,
     pub(crate) directory: Arc<Directory>,
@@ -43,6 +45,7 @@ impl Engine {
     ) -> Self {
         let writer = WriterSlot::new(ledger);
         let next_collection = AtomicU32::new(next_collection);
+        let database = Some(database);
         Self { database, allocator, writer, directory, store, read_only, next_collection, _lock: lock }
     }
 
@@ -58,15 +61,21 @@ impl Engine {
         self.next_collection.load(Ordering::Relaxed)
     }
 
+    fn database(&self) -> Result<&Database> {
+        self.database.as_ref().ok_or(Error::Poisoned)
+    }
+
     pub(crate) fn begin_read(&self) -> Result<Arc<redb::ReadTransaction>> {
-        Ok(Arc::new(self.database.begin_read()?))
+        shielded(|| Ok(Arc::new(self.database()?.begin_read()?)))
     }
 
     /// A redb transaction that will not need a repair if the process dies after its commit.
     pub(crate) fn begin_write(&self) -> Result<redb::WriteTransaction> {
-        let mut tx = self.database.begin_write()?;
-        tx.set_quick_repair(true);
-        Ok(tx)
+        shielded(|| {
+            let mut tx = self.database()?.begin_write()?;
+            tx.set_quick_repair(true);
+            Ok(tx)
+        })
     }
 
     /// Whether the store was opened with a defect.
@@ -122,11 +131,7 @@ impl Engine {
             return Ok(());
         }
         self.sync(ledger)?;
-        let commit = || -> Result<()> {
-            let tx = self.begin_write()?;
-            tx.commit().map_err(|e| Error::CommitOutcomeUnknown { reason: e.to_string() })
-        };
-        commit().inspect_err(|_| self.directory.poison())?;
+        self.commit_rows(|_| Ok(()))?;
         self.made_durable(ledger);
         Ok(())
     }
@@ -142,14 +147,17 @@ impl Engine {
             write(&tx)?;
             tx.commit().map_err(|e| Error::CommitOutcomeUnknown { reason: e.to_string() })
         };
-        commit().inspect_err(|_| self.directory.poison())
+        shielded(commit).inspect_err(|_| self.directory.poison())
     }
 
     /// Gives redb's free pages back to the system. No snapshot may be alive.
     pub(crate) fn compact_database(&mut self) -> Result<()> {
-        let compacted = self.database.compact().map_err(|e| match e {
-            redb::CompactionError::Storage(e) => Error::Storage(e),
-            e => Error::CommitAborted { reason: e.to_string() },
+        let database = self.database.as_mut().ok_or(Error::Poisoned)?;
+        let compacted = shielded(|| {
+            database.compact().map_err(|e| match e {
+                redb::CompactionError::Storage(e) => Error::Storage(e),
+                e => Error::CommitAborted { reason: e.to_string() },
+            })
         });
         compacted.inspect_err(|_| self.directory.poison())?;
         // redb's commits in there were not ones for a quick repair.
@@ -171,5 +179,11 @@ impl Drop for Engine {
         // Whoever wants to know of a failure calls `Store::close`. Here the poison flag keeps redb from making commits durable
         // whose vectors are not.
         let _ = self.shut_down();
+        // redb writes its bookkeeping back, and panics where that is damaged.
+        let database = self.database.take();
+        let _ = shielded(|| {
+            drop(database);
+            Ok(())
+        });
     }
 }

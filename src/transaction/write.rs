@@ -12,7 +12,7 @@ use super::read::refuse_reserved;
 use super::writer_slot::{Borrowed, Ledger};
 use crate::collection::{CollectionMut, CollectionState, CollectionWriter, Home};
 use crate::error::{Error, Result};
-use crate::graph::storage::is_reserved;
+use crate::graph::storage::{is_reserved, shielded};
 #[cfg(nestling_defects)]
 use crate::io::Defect;
 use crate::options::CollectionDefinition;
@@ -236,7 +236,7 @@ impl WriteTransaction {
     /// # Errors
     ///
     /// [`Error::TransactionFailed`] and [`Error::CommitAborted`]: nothing was changed, the store is usable.
-    /// [`Error::CommitOutcomeUnknown`], and errors of the disk: the store takes no more writes; reopening it shows whether the
+    /// [`Error::CommitOutcomeUnknown`], and errors of the disk or about damage: the store takes no more writes; reopening it shows whether the
     /// commit, which is all or nothing, has happened.
     pub fn commit(mut self) -> Result<()> {
         // A handle that was leaked has taken its changes along, so that the transaction is not whole any more.
@@ -252,7 +252,14 @@ impl WriteTransaction {
         };
         let mut ledger = Borrowed::new(&engine, ledger);
         let steps = Commit::plan(&engine, &self.base, &collections, &ledger);
-        let result = steps.run(&mut redb, &mut ledger, self.durability).and_then(|()| finish(redb, &engine));
+        let in_redb =
+            || steps.run(&mut redb, &mut ledger, self.durability).and_then(|()| finish(redb, &engine));
+        let result = shielded(in_redb).inspect_err(|e| {
+            // Pages that redb could not make sense of are not to be built upon.
+            if e.is_corrupted() {
+                engine.directory.poison();
+            }
+        });
         #[cfg(nestling_defects)]
         let result = result.and_then(|transaction| steps.fold_late(transaction, self.durability));
         let result = match result {
@@ -290,9 +297,9 @@ impl WriteTransaction {
     fn roll_back(&mut self) -> Result<()> {
         let Some(Open { redb, ledger }) = self.open.take() else { return Ok(()) };
         discard(&std::mem::take(&mut *self.collections()));
-        let result = redb.abort();
+        let result = shielded(|| Ok(redb.abort()?));
         self.shared.engine.writer.release(ledger);
-        Ok(result?)
+        result
     }
 }
 

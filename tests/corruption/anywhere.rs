@@ -24,6 +24,7 @@ use crate::large::Large;
 use crate::patch::{mask, open_for_patching, with_flipped};
 use crate::rows::rewrite;
 use crate::watch::{Origin, Watched, origin, watch};
+use crate::writing::write_to_copy;
 
 #[test]
 fn flipped_bytes_anywhere_in_a_small_store_never_give_wrong_answers() {
@@ -114,10 +115,18 @@ impl Subject {
 
     fn ask(&self, number: usize, flip: &Flip, next_to: Option<u64>) -> Outcome {
         match self {
+            // Copying it takes a while.
+            Self::Small(fixture) if number.is_multiple_of(5) => {
+                let mut outcome = fixture.ask();
+                let written = write_to_copy(fixture, flip.offset);
+                say(format_args!("written {}", if written.refused > 0 { "refused" } else { "right" }));
+                outcome.wrong.extend(written.wrong);
+                outcome
+            }
             Self::Small(fixture) => fixture.ask(),
-            // The whole of it takes some fifty times as long.
+            // The whole of it takes some hundred times as long.
             Self::Large(large) => {
-                large.ask(next_to, number.is_multiple_of(50), &mut StdRng::seed_from_u64(flip.offset))
+                large.ask(next_to, number.is_multiple_of(200), &mut StdRng::seed_from_u64(flip.offset))
             }
         }
     }
@@ -204,6 +213,8 @@ struct Tally {
     /// An answer was refused.
     refused: usize,
     wrong: Vec<String>,
+    /// What came of writing to a copy, where that was done.
+    written: BTreeMap<String, usize>,
     /// Panics inside of redb, by what was being done and redb's file.
     panics: BTreeMap<String, usize>,
     /// Processes that redb aborted, by its file.
@@ -291,11 +302,12 @@ impl Campaign {
 impl Tally {
     fn add(&mut self, flip: &str, told: &str) {
         let (kind, detail) = told.split_once(' ').unwrap_or((told, ""));
-        self.flips += usize::from(kind != "large");
+        self.flips += usize::from(kind != "large" && kind != "written");
         match kind {
             "harmless" => self.harmless += 1,
             "reported" => self.reported += 1,
             "refused" => self.refused += 1,
+            "written" => *self.written.entry(detail.to_owned()).or_default() += 1,
             "panic" => *self.panics.entry(detail.to_owned()).or_default() += 1,
             "large" => *self.large.entry(detail.to_owned()).or_default() += 1,
             _ => self.wrong.push(format!("{flip}: {told}")),

@@ -112,6 +112,19 @@ impl Outcome {
     }
 
     /// Nothing wrong; damage that touches something in use was refused somewhere and reported.
+    /// Of a writer: it may also say that a transaction is lost, or that the store takes no more.
+    pub fn refuse_to_write(&mut self, what: &str, error: &Error) {
+        match error {
+            Error::TransactionFailed
+            | Error::Poisoned
+            | Error::CommitAborted { .. }
+            | Error::CommitOutcomeUnknown { .. }
+            | Error::UnsupportedFormat { .. }
+            | Error::NotAStore { .. } => self.refused += 1,
+            error => self.refuse(what, error),
+        }
+    }
+
     pub fn assert_noticed(&self, what: &str) {
         self.assert_not_wrong(what);
         assert!(self.reported, "{what}: check() found nothing ({} refused)", self.refused);

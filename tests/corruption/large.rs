@@ -82,7 +82,7 @@ impl Large {
         stage("reading");
         match store.begin_read().unwrap().open_collection(WORDS) {
             Ok(collection) => {
-                for key in next_to.into_iter().chain(self.keys.sample(rng, 5).copied()) {
+                for key in next_to.into_iter().chain(self.keys.sample(rng, 2).copied()) {
                     self.ask_for(key, &collection, &mut outcome);
                 }
                 outcome.note("len", &(self.vectors.len() as u64), Ok(collection.len()));

@@ -29,3 +29,4 @@ mod segments;
 mod watch;
 #[path = "../common/words.rs"]
 mod words;
+mod writing;
