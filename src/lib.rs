@@ -87,6 +87,7 @@ mod compact;
 mod distance;
 mod error;
 mod graph;
+pub mod guide;
 mod hnsw;
 mod io;
 mod opening;
