@@ -310,6 +310,15 @@ pub enum VectorDefect {
         /// Its value.
         value: f32,
     },
+    /// A component is too large for the collection's [`Element`](crate::Element) type.
+    OutOfRange {
+        /// The component's index.
+        component: usize,
+        /// Its value.
+        value: f32,
+        /// The largest that it holds.
+        largest: f32,
+    },
     /// ‖x‖² exceeds `f32::MAX / 4`, so distances could overflow.
     TooLarge {
         /// ‖x‖².
@@ -328,6 +337,10 @@ impl std::fmt::Display for VectorDefect {
             VectorDefect::NotFinite { component, value } => {
                 write!(f, "has {value} at component {component}; components must be finite")
             }
+            VectorDefect::OutOfRange { component, value, largest } => write!(
+                f,
+                "has {value} at component {component}; the collection's element type holds up to {largest}, so scale the data"
+            ),
             VectorDefect::TooLarge { squared_norm } => {
                 write!(f, "has a squared norm of {squared_norm:e}; it must not exceed f32::MAX / 4")
             }

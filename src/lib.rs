@@ -54,8 +54,8 @@
 //! # Limits
 //!
 //! - Dimensions 1..=65,535, m 2..=128, keys `u64`, 2³² − 1 slots in a collection. One writer at a time.
-//! - Vectors are stored as f32, with a 7-bit code beside each; searches walk the graph on codes and re-rank by the vectors. Data that
-//!   codes suit badly wants them [switched off](Codes).
+//! - Vectors are stored as f32, [f16 or i8](Element), with a 7-bit code beside each; searches walk the graph on codes and re-rank by the
+//!   vectors. Data that codes suit badly wants them [switched off](Codes).
 //! - A freed slot is used again when its commit is durable and no older snapshot is alive. So a transaction that replaces
 //!   everything needs twice the slots, and a snapshot held for long keeps space from being reused. Files do not shrink,
 //!   but in [`Store::compact`].
@@ -111,7 +111,7 @@ pub use error::{Error, Result, VectorDefect, VectorSubject};
 #[doc(hidden)]
 pub use io::Defect;
 pub use io::{Counters, Observer, Operation};
-pub use options::{Codes, CollectionDefinition, Metric, Parameters};
+pub use options::{Codes, CollectionDefinition, Element, Metric, Parameters};
 pub use redb;
 pub use repair::{Repair, RepairedCollection};
 pub use stats::{CollectionStats, LayerStats, Stats};

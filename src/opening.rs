@@ -60,7 +60,7 @@ pub(crate) fn load_collections(
     for (name, replayed) in replayed {
         let CollectionRow { id, cursor, .. } = replayed.row;
         let (state, _) = CollectionState::from_row(name, &replayed.row)?;
-        let geometry = Geometry::new(state.parameters.dimension, state.parameters.codes);
+        let geometry = Geometry::of(&state.parameters);
         let mut segments = by_collection.remove(&id).unwrap_or_default();
         segments.sort_by_key(|(_, row)| row.ordinal);
         // A segment and the first slot in it are committed together.

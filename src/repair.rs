@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::collection::{CollectionState, check_vector};
+use crate::collection::{CollectionState, check_stored};
 use crate::error::{Error, Result, VectorSubject};
 use crate::graph::rows::{CollectionRow, StateRow};
 use crate::graph::salvage::{Nodes, Salvaged, strip};
@@ -216,7 +216,7 @@ impl<'a> Finder<'a> {
             Some((name.clone(), CollectionState::from_row(name, row).ok()?.0.parameters))
         });
         let geometry = match (&known, header) {
-            (Some((_, parameters)), _) => Geometry::new(parameters.dimension, parameters.codes),
+            (Some((_, parameters)), _) => Geometry::of(parameters),
             (None, Some(header)) => header.geometry,
             (None, None) => return Ok(None),
         };
@@ -284,6 +284,7 @@ fn guess(geometry: Geometry, files: &BTreeMap<usize, Remains>) -> Parameters {
         ef_construction,
         seed: 0,
         codes: geometry.codes,
+        element: geometry.element,
     }
 }
 
@@ -351,22 +352,24 @@ impl Remainder {
 
     fn insert_into(&self, store: &Store) -> Result<RepairedCollection> {
         let p = &self.parameters;
-        let geometry = Geometry::new(p.dimension, p.codes);
+        let geometry = Geometry::of(p);
         let definition = CollectionDefinition::new(&self.name, p.dimension, p.metric)
             .m(p.m)
             .m0(p.m0)
             .ef_construction(p.ef_construction)
             .seed(p.seed)
-            .codes(p.codes);
+            .codes(p.codes)
+            .element(p.element);
         let mut recovered = 0;
         // An empty collection is one, too.
         let batches = self.vectors.chunks(BATCH).chain(self.vectors.is_empty().then_some(&[][..]));
         for batch in batches {
             let mut vectors = Vec::with_capacity(batch.len());
             for &(_, key, slot) in batch {
-                let vector = self.slot(geometry, slot).map(|bytes| bytes.components()).unwrap_or_default();
+                let vector =
+                    self.slot(geometry, slot).map(|bytes| bytes.components(&geometry)).unwrap_or_default();
                 let subject = VectorSubject::Vector { key, position: vectors.len() };
-                if check_vector(subject, &vector, p).is_ok() {
+                if check_stored(subject, &vector, p).is_ok() {
                     vectors.push((key, vector));
                 }
             }

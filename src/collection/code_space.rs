@@ -4,7 +4,7 @@ use super::index::Comparison;
 use crate::distance::Kernel;
 use crate::error::Result;
 use crate::hnsw::Candidate;
-use crate::options::{Codes, Metric};
+use crate::options::{Codes, Element, Metric};
 use crate::vectors::{Code, CodeTail, Geometry, SegmentSet, Slot, SlotIdentity, encode_into};
 
 /// A vector in the form that codes are compared with.
@@ -16,7 +16,7 @@ pub(crate) struct CodedQuery {
 
 impl CodedQuery {
     pub(crate) fn new(vector: &[f32], metric: Metric) -> Self {
-        let geometry = Geometry::new(vector.len(), Codes::SevenBit);
+        let geometry = Geometry::new(vector.len(), Codes::SevenBit, Element::F32);
         let mut bytes = vec![0; geometry.code_len()];
         encode_into(vector, metric, Codes::SevenBit, 0, 0, &mut bytes);
         Self::from_code(Code::new(&bytes, geometry.coded))

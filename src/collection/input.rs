@@ -1,8 +1,25 @@
 //! What vectors are accepted.
 
 use crate::error::{Error, Result, VectorDefect, VectorSubject};
-use crate::options::{Metric, Parameters};
+use crate::options::{Element, Metric, Parameters};
 use crate::vectors::squared_norm;
+
+/// Refuses vectors that cannot be stored: besides those that [`check_vector`] refuses, those that rounding to the element type would leave
+/// without a finite component, or without a direction.
+pub(crate) fn check_stored(subject: VectorSubject, vector: &[f32], parameters: &Parameters) -> Result<()> {
+    check_vector(subject, vector, parameters)?;
+    let element = parameters.element;
+    if element == Element::F32 {
+        return Ok(());
+    }
+    if let Some((component, value)) = element.out_of_range(vector) {
+        return Err(Error::InvalidVector {
+            subject,
+            defect: VectorDefect::OutOfRange { component, value, largest: element.largest() },
+        });
+    }
+    check_vector(subject, &element.round(vector), parameters).map(drop)
+}
 
 /// Refuses vectors of the wrong length, with components that are not finite, or with a norm that no distance can be computed
 /// with. Gives back the norm.

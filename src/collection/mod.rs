@@ -18,7 +18,7 @@ mod write;
 mod writer;
 
 pub use filter::KeySet;
-pub(crate) use input::check_vector;
+pub(crate) use input::check_stored;
 pub use paging::Pages;
 pub use query::{Hit, Hits, Query, QueryStatistics, Strategy};
 pub use radius::Within;

@@ -12,7 +12,7 @@ use crate::graph::reader::CollectionReader;
 use crate::graph::rows::{CollectionRow, Kind, Place};
 use crate::graph::{GraphSnapshot, PageSource};
 use crate::hnsw::{Anchors, level::MAX_LEVEL};
-use crate::options::{Codes, Metric, Parameters};
+use crate::options::{Codes, Element, Metric, Parameters};
 use crate::vectors::{SegmentSet, Slot};
 
 /// A collection's identity, parameters, counters and anchors.
@@ -52,6 +52,8 @@ impl CollectionState {
             .ok_or_else(|| corrupted(format!("unknown metric {}", row.metric)))?;
         let codes = Codes::from_byte(row.codes)
             .ok_or_else(|| corrupted(format!("unknown code kind {}", row.codes)))?;
+        let element = Element::from_byte(row.element)
+            .ok_or_else(|| corrupted(format!("unknown element type {}", row.element)))?;
         let parameters = Parameters {
             dimension: row.dimension as usize,
             metric,
@@ -60,6 +62,7 @@ impl CollectionState {
             ef_construction: row.ef_construction as usize,
             seed: row.seed,
             codes,
+            element,
         };
         parameters.validate().map_err(|e| corrupted(e.to_string()))?;
         let anchors = row.anchors.map(|(entry, level, root)| Anchors { entry, level, root });
@@ -79,6 +82,7 @@ impl CollectionState {
             dimension: p.dimension as u32,
             metric: p.metric.to_byte(),
             codes: p.codes.to_byte(),
+            element: p.element.to_byte(),
             m: p.m as u16,
             m0: p.m0 as u16,
             ef_construction: p.ef_construction as u32,

@@ -53,6 +53,29 @@ pub(crate) struct VectorSpace<'a, K> {
     pub(crate) kernel: K,
 }
 
+impl<'a, K: Kernel> VectorSpace<'a, K> {
+    #[inline]
+    fn dot(&self, query: &VectorQuery<'a>, handle: VectorHandle<'a>) -> f32 {
+        self.sum(query, handle, |x, y| self.kernel.dot(x, y))
+    }
+
+    /// What `compare` adds up to over the blocks of a stored vector.
+    #[inline]
+    fn sum(
+        &self,
+        query: &VectorQuery<'a>,
+        handle: VectorHandle<'a>,
+        compare: impl Fn(&[f32], &[f32]) -> f32,
+    ) -> f32 {
+        let mut sum = 0.0;
+        handle.vector.for_each_block(|first, block| {
+            let of_query = query.vector.get(first..first + block.len()).unwrap_or_default();
+            sum += compare(of_query, block);
+        });
+        sum
+    }
+}
+
 impl<'a, K: Kernel> Comparison for VectorSpace<'a, K> {
     type Query = VectorQuery<'a>;
     type Handle<'h>
@@ -93,12 +116,11 @@ impl<'a, K: Kernel> Comparison for VectorSpace<'a, K> {
 
     #[inline]
     fn distance(&self, query: &VectorQuery<'a>, handle: VectorHandle<'a>) -> f32 {
-        let vector = handle.vector.components();
         match self.metric {
             // Between the longest vectors allowed it is f32::MAX, but for the rounding of a sum in f32.
-            Metric::L2 => self.kernel.squared_l2(&query.vector, &vector).min(f32::MAX),
-            Metric::Dot => 0.0 - self.kernel.dot(&query.vector, &vector),
-            Metric::Cosine => one_minus(f64::from(self.kernel.dot(&query.vector, &vector)) / handle.norm()),
+            Metric::L2 => self.sum(query, handle, |x, y| self.kernel.squared_l2(x, y)).min(f32::MAX),
+            Metric::Dot => 0.0 - self.dot(query, handle),
+            Metric::Cosine => one_minus(f64::from(self.dot(query, handle)) / handle.norm()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::input::check_vector;
+use super::input::check_stored;
 use super::query::{Hit, Query};
 use super::radius::Within;
 use super::read::{Keys, Vectors};
@@ -94,7 +94,7 @@ impl<'tx> CollectionMut<'tx> {
     /// [`Error::WrongDimension`] and [`Error::InvalidVector`] leave everything as it was.
     pub fn insert(&mut self, key: u64, vector: &[f32]) -> Result<bool> {
         self.change(|writer| {
-            check_vector(VectorSubject::Vector { key, position: 0 }, vector, &writer.state().parameters)?;
+            check_stored(VectorSubject::Vector { key, position: 0 }, vector, &writer.state().parameters)?;
             writer.insert(key, vector)
         })
     }
@@ -115,7 +115,7 @@ impl<'tx> CollectionMut<'tx> {
             let mut last = HashMap::with_capacity(vectors.len());
             for (position, (key, vector)) in vectors.iter().enumerate() {
                 let subject = VectorSubject::Vector { key: *key, position };
-                check_vector(subject, vector, &writer.state().parameters)?;
+                check_stored(subject, vector, &writer.state().parameters)?;
                 last.insert(*key, position);
             }
             let vectors = vectors.iter().enumerate();

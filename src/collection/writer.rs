@@ -107,7 +107,7 @@ impl CollectionWriter {
     /// A collection that does not exist yet.
     pub(crate) fn create(state: CollectionState, allocator: Arc<SegmentAllocator>) -> Self {
         let graph = GraphSnapshot::new(state.parameters.capacity(), 0, Arc::new(NoRows));
-        let geometry = Geometry::new(state.parameters.dimension, state.parameters.codes);
+        let geometry = Geometry::of(&state.parameters);
         let segments = SegmentSet::new(geometry, Vec::new());
         Self::new(state, graph, segments, None, allocator, 0)
     }
@@ -373,8 +373,9 @@ impl Placement<'_> {
     fn write(&self, segments: &SegmentSet, parameters: &Parameters) -> Result<NodeRecord> {
         let &Self { slot, key, stamp, vector } = self;
         let mut code = vec![0; segments.geometry().code_len()];
-        encode_into(vector, parameters.metric, parameters.codes, key, stamp, &mut code);
-        let vector: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let rounded = parameters.element.round(vector);
+        encode_into(&rounded, parameters.metric, parameters.codes, key, stamp, &mut code);
+        let vector = parameters.element.encode(&rounded);
         let (segment, index) = segments.place(slot)?;
         segment.write(index, &code, &vector)?;
         Ok(NodeRecord {

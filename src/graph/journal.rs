@@ -361,6 +361,7 @@ mod tests {
             dimension: 2,
             metric: 0,
             codes: 1,
+            element: 0,
             m: 2,
             m0: 4,
             ef_construction: 10,

@@ -392,6 +392,7 @@ pub(crate) struct CollectionRow {
     pub(crate) dimension: u32,
     pub(crate) metric: u8,
     pub(crate) codes: u8,
+    pub(crate) element: u8,
     pub(crate) m: u16,
     pub(crate) m0: u16,
     pub(crate) ef_construction: u32,
@@ -420,7 +421,7 @@ impl CollectionRow {
             id: self.id,
             dimension: self.dimension,
             metric: self.metric,
-            element: 0,
+            element: self.element,
             code: self.codes,
             m: self.m,
             m0: self.m0,
@@ -444,9 +445,6 @@ impl CollectionRow {
 
     pub(super) fn from_content(place: &Place<'_>, content: &[u8]) -> Result<Self> {
         let fields = access::<CollectionFields>(place, content)?;
-        if fields.element != 0 {
-            return Err(place.corrupted(format!("unknown element type {}", fields.element)));
-        }
         let (entry, root) = (u32::from_le_bytes(fields.entry), u32::from_le_bytes(fields.root));
         let (live, cursor) = (u64::from_le_bytes(fields.live), u32::from_le_bytes(fields.cursor));
         let empty = entry == NO_SLOT;
@@ -460,6 +458,7 @@ impl CollectionRow {
             dimension: u32::from_le_bytes(fields.dimension),
             metric: fields.metric,
             codes: fields.code,
+            element: fields.element,
             m: u16::from_le_bytes(fields.m),
             m0: u16::from_le_bytes(fields.m0),
             ef_construction: u32::from_le_bytes(fields.ef_construction),
@@ -516,6 +515,7 @@ mod tests {
             dimension: 384,
             metric: 1,
             codes: 1,
+            element: 2,
             m: 16,
             m0: 32,
             ef_construction: 200,
@@ -549,7 +549,7 @@ mod tests {
 
         for codes in [0, 1] {
             let mut golden = [1_u32.to_le_bytes(), 384_u32.to_le_bytes()].concat();
-            golden.extend([1, 0, codes]);
+            golden.extend([1, 2, codes]);
             golden.extend([16_u16.to_le_bytes(), 32_u16.to_le_bytes()].concat());
             golden.extend(200_u32.to_le_bytes());
             golden.extend([9_u64.to_le_bytes(), 4_u64.to_le_bytes()].concat());

@@ -265,11 +265,12 @@ fn encode_seven_bit(vector: &[f32], metric: Metric, tail: CodeTail, out: &mut [u
 mod tests {
     use super::*;
     use crate::distance::InstructionSet;
+    use crate::options::Element;
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
     fn code(vector: &[f32], metric: Metric) -> Vec<u8> {
-        let mut bytes = vec![0; Geometry::new(vector.len(), Codes::SevenBit).code_len()];
+        let mut bytes = vec![0; Geometry::new(vector.len(), Codes::SevenBit, Element::F32).code_len()];
         encode_into(vector, metric, Codes::SevenBit, 7, 9, &mut bytes);
         bytes
     }
@@ -391,7 +392,7 @@ mod tests {
 
     #[test]
     fn without_codes_only_the_tail_is_left() {
-        let mut bytes = vec![0xff; Geometry::new(3, Codes::None).code_len()];
+        let mut bytes = vec![0xff; Geometry::new(3, Codes::None, Element::F32).code_len()];
         encode_into(&[0.0, 1.0, -1.0], Metric::Cosine, Codes::None, 7, 9, &mut bytes);
         let mut golden = vec![0; 32];
         golden.extend(2.0_f64.sqrt().to_le_bytes());

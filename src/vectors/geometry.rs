@@ -19,7 +19,7 @@
 
 use super::Slot;
 use super::code::CODE_TAIL;
-use crate::options::Codes;
+use crate::options::{Codes, Element, Parameters};
 
 /// Regions of a segment start at multiples of Windows' mapping granularity, which is also a multiple of all page sizes.
 pub(crate) const REGION_ALIGNMENT: u64 = 64 * 1024;
@@ -30,11 +30,12 @@ const SMALLEST_SEGMENT: usize = 128 * 1024;
 const LARGEST_SEGMENT: usize = 64 * 1024 * 1024;
 const MOST_SLOTS_IN_FIRST: usize = 1024;
 
-/// Strides and capacities of a collection's segments, a function of the dimension and the kind of codes alone.
+/// Strides and capacities of a collection's segments, a function of the dimension, the kind of codes and the element type alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) dimension: usize,
     pub(crate) codes: Codes,
+    pub(crate) element: Element,
     /// Bytes of a code before its tail: one per component, or none.
     pub(crate) coded: usize,
     pub(crate) code_stride: usize,
@@ -45,13 +46,13 @@ pub(crate) struct Geometry {
 
 impl Geometry {
     /// `dimension` is 1..=65,535, so nothing here overflows.
-    pub(crate) fn new(dimension: usize, codes: Codes) -> Self {
+    pub(crate) fn new(dimension: usize, codes: Codes, element: Element) -> Self {
         let coded = match codes {
             Codes::SevenBit => dimension,
             Codes::None => 0,
         };
         let code = (Self::tail_offset(coded) + CODE_TAIL).next_multiple_of(SLOT_ALIGNMENT);
-        let vector = (dimension * 4).next_multiple_of(SLOT_ALIGNMENT);
+        let vector = element.vector_len(dimension).next_multiple_of(SLOT_ALIGNMENT);
         let bytes = code + vector;
         let (code_stride, vector_stride) = match codes {
             Codes::SevenBit => (code, vector),
@@ -61,7 +62,11 @@ impl Geometry {
         let largest = (LARGEST_SEGMENT / bytes).max(unit);
         let unit_log2 = unit.ilog2();
         let steps = largest.ilog2() - unit_log2;
-        Self { dimension, codes, coded, code_stride, vector_stride, unit_log2, steps }
+        Self { dimension, codes, element, coded, code_stride, vector_stride, unit_log2, steps }
+    }
+
+    pub(crate) fn of(parameters: &Parameters) -> Self {
+        Self::new(parameters.dimension, parameters.codes, parameters.element)
     }
 
     /// Where the scalars begin in a code of so many components: behind them, at a multiple of 8.
@@ -75,7 +80,7 @@ impl Geometry {
     }
 
     pub(crate) fn vector_len(&self) -> usize {
-        self.dimension * 4
+        self.element.vector_len(self.dimension)
     }
 
     /// The segment's ordinal and the slot's index in it.
@@ -144,8 +149,16 @@ mod tests {
     use super::*;
 
     fn geometries(dimensions: &[usize]) -> impl Iterator<Item = Geometry> {
-        let both = |&dimension| [Codes::SevenBit, Codes::None].map(|codes| Geometry::new(dimension, codes));
-        dimensions.iter().flat_map(both)
+        let elements = [Element::F32, Element::F16, Element::I8];
+        let kinds = elements.map(|element| [(Codes::SevenBit, element), (Codes::None, element)]);
+        let all = move |&dimension| {
+            kinds
+                .as_flattened()
+                .to_vec()
+                .into_iter()
+                .map(move |(codes, element)| Geometry::new(dimension, codes, element))
+        };
+        dimensions.iter().flat_map(all)
     }
 
     #[test]
@@ -212,9 +225,20 @@ mod tests {
 
     #[test]
     fn without_codes_the_tail_has_the_cache_line_before_the_vector() {
-        let geometry = Geometry::new(3, Codes::None);
+        let geometry = Geometry::new(3, Codes::None, Element::F32);
         assert_eq!((geometry.code_offset(2), geometry.code_len()), (65_536 + 256, 56));
         assert_eq!((geometry.vector_offset(8, 2), geometry.vector_stride), (65_536 + 256 + 64, 128));
-        assert_eq!(Geometry::new(384, Codes::None).vector_stride, 64 + 1536);
+        assert_eq!(Geometry::new(384, Codes::None, Element::F32).vector_stride, 64 + 1536);
+    }
+
+    #[test]
+    fn smaller_elements_take_less() {
+        let bytes = |element| {
+            let geometry = Geometry::new(384, Codes::SevenBit, element);
+            (geometry.code_stride, geometry.vector_len(), geometry.vector_stride)
+        };
+        assert_eq!(bytes(Element::F32), (448, 1536, 1536));
+        assert_eq!(bytes(Element::F16), (448, 768, 768));
+        assert_eq!(bytes(Element::I8), (448, 385, 448));
     }
 }

@@ -11,7 +11,7 @@
 //! 36   u32       ordinal in the collection
 //! 40   u32       capacity in slots
 //! 44   u32       dimension
-//! 48   u8        element type: 0 = f32
+//! 48   u8        element type: 0 = f32, 1 = f16, 2 = i8
 //! 49   u8        code kind: 0 = none, 1 = 7-bit MinMax
 //! 50   u32       code stride (without codes, that of the vectors, which the tails precede)
 //! 54   u32       vector stride
@@ -21,7 +21,7 @@
 
 use super::{Described, Geometry};
 use crate::archive::{LittleEndian, access, archive, fixed_width};
-use crate::options::Codes;
+use crate::options::{Codes, Element};
 
 /// The version of the segment format that this build writes.
 pub(crate) const SEGMENT_FORMAT: u32 = 1;
@@ -81,7 +81,7 @@ impl Header {
             ordinal: self.ordinal,
             capacity: self.capacity,
             dimension: g.dimension as u32,
-            element: 0,
+            element: g.element.to_byte(),
             code: g.codes.to_byte(),
             code_stride: g.code_stride as u32,
             vector_stride: g.vector_stride as u32,
@@ -105,20 +105,23 @@ impl Header {
         }
         if *bytes != self.encode() {
             return Err(Mismatch::Other(format!(
-                "a header of collection {}, segment {:08x}, ordinal {}, capacity {}, dimension {}, code kind {} where \
-                 collection {}, segment {:08x}, ordinal {}, capacity {}, dimension {}, code kind {} was expected",
+                "a header of collection {}, segment {:08x}, ordinal {}, capacity {}, dimension {}, code kind {}, element type {} \
+                 where collection {}, segment {:08x}, ordinal {}, capacity {}, dimension {}, code kind {}, element type {} was \
+                 expected",
                 u32::from_le_bytes(found.collection),
                 u32::from_le_bytes(found.segment),
                 u32::from_le_bytes(found.ordinal),
                 u32::from_le_bytes(found.capacity),
                 u32::from_le_bytes(found.dimension),
                 found.code,
+                found.element,
                 self.collection,
                 self.segment,
                 self.ordinal,
                 self.capacity,
                 self.geometry.dimension,
                 self.geometry.codes.to_byte(),
+                self.geometry.element.to_byte(),
             )));
         }
         Ok(())
@@ -142,7 +145,8 @@ pub(super) fn sniff(bytes: &[u8; HEADER_LEN]) -> Option<Described> {
     let fields = decode(bytes).ok()?;
     let word = u32::from_le_bytes;
     let dimension = usize::try_from(word(fields.dimension)).ok().filter(|d| (1..=65_535).contains(d))?;
-    let geometry = Geometry::new(dimension, Codes::from_byte(fields.code)?);
+    let geometry =
+        Geometry::new(dimension, Codes::from_byte(fields.code)?, Element::from_byte(fields.element)?);
     let (store, collection, segment, ordinal) =
         (fields.store, word(fields.collection), word(fields.segment), word(fields.ordinal));
     let header = Header { store, collection, segment, ordinal, capacity: word(fields.capacity), geometry };
@@ -166,7 +170,7 @@ mod tests {
     use super::*;
 
     fn header(codes: Codes) -> Header {
-        let geometry = Geometry::new(384, codes);
+        let geometry = Geometry::new(384, codes, Element::F32);
         Header { store: [3; 16], collection: 5, segment: 42, ordinal: 1, capacity: 128, geometry }
     }
 
@@ -193,6 +197,21 @@ mod tests {
     #[test]
     fn a_header_of_another_kind_of_codes_is_refused() {
         assert!(header(Codes::SevenBit).check(&header(Codes::None).encode()).is_err());
+    }
+
+    #[test]
+    fn a_header_tells_the_element_type() {
+        for (element, byte) in [(Element::F32, 0), (Element::F16, 1), (Element::I8, 2)] {
+            let geometry = Geometry::new(384, Codes::SevenBit, element);
+            let header = Header { capacity: geometry.capacity(1), geometry, ..header(Codes::SevenBit) };
+            let bytes = header.encode();
+            assert_eq!(bytes[48], byte);
+            assert_eq!(sniff(&bytes).map(|described| described.geometry), Some(geometry));
+            assert!(header.check(&bytes).is_ok());
+            let mut other = header;
+            other.geometry.element = if element == Element::I8 { Element::F16 } else { Element::I8 };
+            assert!(other.check(&bytes).is_err(), "told apart even where all else is the same");
+        }
     }
 
     #[test]

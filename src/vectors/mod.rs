@@ -7,6 +7,7 @@
 mod allocator;
 mod code;
 mod copy;
+mod element;
 mod geometry;
 mod header;
 mod salvage;

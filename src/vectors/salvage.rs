@@ -84,8 +84,14 @@ impl Slotful {
         (!self.vector.is_empty()).then(|| crc32fast::hash(&self.vector))
     }
 
-    pub(crate) fn components(&self) -> Vec<f32> {
-        self.vector.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
+    /// The vector; nothing where it could not be read.
+    pub(crate) fn components(&self, geometry: &Geometry) -> Vec<f32> {
+        if self.vector.len() != geometry.vector_len() {
+            return Vec::new();
+        }
+        let mut components = vec![0.0; geometry.dimension];
+        geometry.element.decode(&self.vector, 0, &mut components);
+        components
     }
 
     /// Key, stamp and norm that stand beside the vector.
@@ -102,7 +108,7 @@ impl Slotful {
         if self.code.iter().all(|&byte| byte == 0) {
             return false;
         }
-        let components = self.components();
+        let components = self.components(geometry);
         if !components.iter().all(|x| x.is_finite()) {
             return false;
         }

@@ -18,9 +18,10 @@ use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::code::Code;
 use super::header::{HEADER_LEN, Header, Mismatch};
-use super::{SEGMENT_FORMAT, VectorAccess};
+use super::{Geometry, SEGMENT_FORMAT, VectorAccess};
 use crate::error::{Error, Result};
 use crate::io::{Directory, DiskFile};
+use crate::options::Element;
 
 /// The name of the file of a segment.
 pub(crate) fn file_name(segment: u32) -> String {
@@ -52,7 +53,12 @@ pub(crate) struct SlotIdentity {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoredVector<'a> {
     bytes: &'a [u8],
+    dimension: usize,
+    element: Element,
 }
+
+/// Components that are decoded at once, where they have to be.
+const BLOCK: usize = 256;
 
 impl<'a> StoredVector<'a> {
     /// Its bytes, little-endian.
@@ -61,18 +67,45 @@ impl<'a> StoredVector<'a> {
         self.bytes
     }
 
-    /// Its components: borrowed where the machine's floats are little-endian.
+    /// Its components: borrowed where they are stored as the machine has them.
     #[inline]
     pub(crate) fn components(&self) -> Cow<'a, [f32]> {
+        match self.floats() {
+            Some(floats) => Cow::Borrowed(floats),
+            None => {
+                let mut components = vec![0.0; self.dimension];
+                self.element.decode(self.bytes, 0, &mut components);
+                Cow::Owned(components)
+            }
+        }
+    }
+
+    /// Hands on its components in order, with the index of the first, without allocating: all at once where they can be borrowed, in blocks
+    /// where they must be decoded.
+    #[inline]
+    pub(crate) fn for_each_block(&self, mut run: impl FnMut(usize, &[f32])) {
+        if let Some(floats) = self.floats() {
+            return run(0, floats);
+        }
+        let mut block = [0.0; BLOCK];
+        for first in (0..self.dimension).step_by(BLOCK) {
+            let (block, _) = block.split_at_mut(BLOCK.min(self.dimension - first));
+            self.element.decode(self.bytes, first, block);
+            run(first, block);
+        }
+    }
+
+    #[inline]
+    fn floats(&self) -> Option<&'a [f32]> {
         let bytes = self.bytes;
-        if cfg!(target_endian = "little") {
+        if cfg!(target_endian = "little") && self.element == Element::F32 {
             // SAFETY: (1) every bit pattern is an f32; (2) the pointer is aligned: only `Segment::vector` forms this type, the
             // map begins at a page, and each vector at a multiple of 64 bytes from there;
             // (3) bytes.len() / 4 × f32 lie inside of `bytes`, whose lifetime the result keeps.
             let floats = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast::<f32>(), bytes.len() / 4) };
-            Cow::Borrowed(floats)
+            Some(floats)
         } else {
-            Cow::Owned(bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
+            None
         }
     }
 }
@@ -225,7 +258,8 @@ impl Segment {
     /// The vector at `index`. The segment must be open.
     #[inline]
     pub(crate) fn vector(&self, index: usize) -> StoredVector<'_> {
-        StoredVector { bytes: self.vector_bytes(index) }
+        let Geometry { dimension, element, .. } = self.header.geometry;
+        StoredVector { bytes: self.vector_bytes(index), dimension, element }
     }
 
     /// True when the code at `index` has been compared with its record, or was written, by this process.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nestling::{Codes, Collection, CollectionMut, Hit, Query, Result, Strategy, Within};
+use nestling::{Codes, Collection, CollectionMut, Element, Hit, Query, Result, Strategy, Within};
 
 use super::dice::Dice;
 use super::evidence::{Case, Evidence};
@@ -180,6 +180,7 @@ fn search<R: Readable>(
     pages(collection, shelf, query, dice, evidence);
     evidence.saw_if(walked, Case::GraphSearch);
     evidence.saw_if(walked && shelf.spec.codes == Codes::None, Case::GraphSearchWithoutCodes);
+    evidence.saw_if(walked && shelf.spec.element != Element::F32, Case::GraphSearchOnSmallElements);
     evidence.saw_if(!walked && k > 0 && live > 0, Case::ScannedSearch);
 }
 

@@ -51,6 +51,8 @@ cases! {
     /// A graph search with `ef` no less than the number of vectors.
     ExhaustiveGraphSearch,
     GraphSearchWithoutCodes,
+    /// A graph search over vectors that are not stored as f32.
+    GraphSearchOnSmallElements,
     /// A graph search over a transaction's own changes.
     GraphSearchInTransaction,
     FilteredWalk,

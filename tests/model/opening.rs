@@ -1,6 +1,8 @@
 //! Closing and dropping the store in a sequence, and opening it again in one way or another.
 
-use nestling::{CloseError, Codes, CollectionDefinition, Durability, Error, Metric, Store, VectorAccess};
+use nestling::{
+    CloseError, Codes, CollectionDefinition, Durability, Element, Error, Metric, Store, VectorAccess,
+};
 
 use super::Sequence;
 use crate::evidence::Case;
@@ -84,12 +86,14 @@ impl Sequence {
             let spec = &shelf.spec;
             let other = if spec.metric == Metric::L2 { Metric::Dot } else { Metric::L2 };
             let other_codes = if spec.codes == Codes::None { Codes::SevenBit } else { Codes::None };
+            let other_element = if spec.element == Element::I8 { Element::F16 } else { Element::I8 };
             for wrong in [
                 CollectionDefinition::new(spec.name, spec.dimension, other),
                 CollectionDefinition::new(spec.name, spec.dimension + 1, spec.metric),
                 spec.brief_definition().m(spec.m + 1),
                 spec.brief_definition().seed(spec.seed ^ 1),
                 spec.brief_definition().codes(other_codes),
+                spec.brief_definition().element(other_element),
             ] {
                 let refused = transaction.open_collection(wrong).unwrap_err();
                 assert!(matches!(refused, Error::DefinitionMismatch { .. }), "{refused:?}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nestling::{Codes, CollectionDefinition, Metric};
+use nestling::{Codes, CollectionDefinition, Element, Metric};
 
 use super::dice::Dice;
 
@@ -88,6 +88,7 @@ pub struct Spec {
     pub ef_construction: usize,
     pub seed: u64,
     pub codes: Codes,
+    pub element: Element,
     pub shape: Shape,
     /// Keys are below this number.
     pub keys: usize,
@@ -123,6 +124,7 @@ impl Spec {
             ef_construction: dice.pick(&[m, 10, 40, 100, 200]).max(m),
             seed: dice.next(),
             codes: dice.pick(&[Codes::SevenBit, Codes::SevenBit, Codes::None]),
+            element: dice.pick(&[Element::F32, Element::F32, Element::F16, Element::I8]),
             shape: dice.pick(&[
                 Shape::Clustered,
                 Shape::Clustered,
@@ -140,7 +142,7 @@ impl Spec {
     /// Everything stated.
     pub fn definition(&self) -> CollectionDefinition<'static> {
         let definition = self.brief_definition().m(self.m).m0(self.m0).seed(self.seed);
-        definition.ef_construction(self.ef_construction).codes(self.codes)
+        definition.ef_construction(self.ef_construction).codes(self.codes).element(self.element)
     }
 
     /// As little stated as possible.
@@ -167,6 +169,10 @@ impl Spec {
                 self.around(dice.below(3), 0.1, dice).iter().map(|x| x * scale).collect()
             }
         };
+        if self.element != Element::F32 {
+            // What the smaller types hold as it is, so that the model need not know how they round. (i8 has no negative zero.)
+            vector.iter_mut().for_each(|x| *x = (*x * 16.0).round().clamp(-128.0, 127.0) / 16.0 + 0.0);
+        }
         if self.metric == Metric::Cosine && vector.iter().all(|&x| x == 0.0) {
             vector[0] = 1.0;
         }

@@ -37,8 +37,12 @@ impl Snapshot {
         assert_eq!(listed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names);
         for (shelf, (_, found)) in reference.shelves.values().zip(&listed) {
             let spec = &shelf.spec;
-            let parameters = (found.dimension, found.metric, found.m, found.m0, found.seed, found.codes);
-            assert_eq!(parameters, (spec.dimension, spec.metric, spec.m, spec.m0, spec.seed, spec.codes));
+            let parameters =
+                (found.dimension, found.metric, found.m, found.m0, found.seed, found.codes, found.element);
+            assert_eq!(
+                parameters,
+                (spec.dimension, spec.metric, spec.m, spec.m0, spec.seed, spec.codes, spec.element)
+            );
         }
         let absent = transaction.open_stored_collection("no such collection").unwrap_err();
         assert!(matches!(absent, Error::CollectionNotFound { .. }), "{absent:?}");
