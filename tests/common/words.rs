@@ -15,7 +15,11 @@ pub struct Words {
 
 /// Reads all of them. Panics where the files are missing or cut.
 pub fn words() -> Words {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
+    words_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data"))
+}
+
+/// Reads them for a crate that is elsewhere than this repository's own.
+pub fn words_in(data: &Path) -> Words {
     let bytes = std::fs::read(data.join("words.vectors")).expect("examples/data/words.vectors is readable");
     let texts = std::fs::read_to_string(data.join("words.txt")).expect("examples/data/words.txt is readable");
 
