@@ -212,8 +212,13 @@ impl Fixture {
     }
 
     pub fn ask_with(&self, access: VectorAccess) -> Outcome {
+        self.ask_at(&self.path, access)
+    }
+
+    /// Asks a store elsewhere, which is to give the same answers.
+    pub fn ask_at(&self, path: &Path, access: VectorAccess) -> Outcome {
         let mut outcome = Outcome::default();
-        let Some(store) = outcome.open_with(&self.path, access) else { return outcome };
+        let Some(store) = outcome.open_with(path, access) else { return outcome };
         stage("reading");
         match store.begin_read().unwrap().open_collection(POINTS) {
             Ok(points) => self.ask_collection(&points, &mut outcome),

@@ -26,6 +26,7 @@ mod layout;
 mod patch;
 mod rows;
 mod segments;
+mod tables;
 mod watch;
 #[path = "../common/words.rs"]
 mod words;
