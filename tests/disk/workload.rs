@@ -19,6 +19,18 @@ pub struct Workload {
     pub defect: Option<nestling::Defect>,
 }
 
+impl Workload {
+    pub fn new(access: VectorAccess, name: &'static str, steps: Vec<Step>) -> Self {
+        Self {
+            name,
+            access,
+            steps,
+            #[cfg(nestling_defects)]
+            defect: None,
+        }
+    }
+}
+
 /// One step of a script. Stores are opened before the first and closed after the last.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -40,14 +52,14 @@ use Change::{Delete, DeleteTable, DropCollection, Insert, InsertMany, Put, Remov
 use Step::{Abort, Compact, DropAndReopen, Pin, Reopen, Unpin};
 
 /// Eight such vectors fill the first segment, sixteen more the second.
-const LARGE: Space = Space::new("large", 2048, Metric::L2);
-const SMALL: Space = Space::new("small", 8, Metric::L2);
-const OTHER: Space = Space::new("other", 3, Metric::L2);
-const COSINE: Space = Space::new("cosine", 24, Metric::Cosine);
+pub const LARGE: Space = Space::new("large", 2048, Metric::L2);
+pub const SMALL: Space = Space::new("small", 8, Metric::L2);
+pub const OTHER: Space = Space::new("other", 3, Metric::L2);
+pub const COSINE: Space = Space::new("cosine", 24, Metric::Cosine);
 const DOT: Space = Space::new("dot", 24, Metric::Dot);
-const BARE: Space = Space { codes: Codes::None, ..Space::new("bare", 1536, Metric::L2) };
+pub const BARE: Space = Space { codes: Codes::None, ..Space::new("bare", 1536, Metric::L2) };
 /// With so many layers 1,150 new nodes change more than 2,048 rows: too many for an entry of the journal.
-const NARROW: Space = Space { m: 2, ..Space::new("narrow", 3, Metric::L2) };
+pub const NARROW: Space = Space { m: 2, ..Space::new("narrow", 3, Metric::L2) };
 const WIDE: Space = Space { m: 16, ..Space::new("wide", 8, Metric::L2) };
 
 fn commit(changes: impl Into<Vec<Change>>) -> Step {
@@ -65,15 +77,8 @@ fn one(key: u64) -> Range<u64> {
 
 /// All of them.
 pub fn all() -> Vec<Workload> {
-    let accessed = |access, name, steps| Workload {
-        name,
-        access,
-        steps,
-        #[cfg(nestling_defects)]
-        defect: None,
-    };
-    let workload = |name, steps| accessed(VectorAccess::default(), name, steps);
-    let copied = |name, steps| accessed(VectorAccess::Copy, name, steps);
+    let workload = |name, steps| Workload::new(VectorAccess::default(), name, steps);
+    let copied = |name, steps| Workload::new(VectorAccess::Copy, name, steps);
     vec![
         workload("creation alone", vec![]),
         workload("first commit", vec![commit([Insert(SMALL, 0..3), Put("titles", 0..3, 20)])]),

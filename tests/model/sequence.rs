@@ -21,17 +21,26 @@ const MOST_SNAPSHOTS: usize = 4;
 
 /// Runs the sequence of this seed; what it did depends on the seed alone.
 pub fn run(seed: u64, progress: &Progress) -> Evidence {
-    let mut sequence = Sequence::new(seed);
+    let mut sequence = Sequence::new(Dice::new(seed));
     let operations = sequence.dice.within(100..=140);
     for index in 0..operations {
-        let operation = sequence.choose();
-        progress.note(index, operation);
-        sequence.perform(operation);
+        sequence.operate(index, progress);
     }
-    progress.note(operations, Operation::End);
-    sequence.end();
-    sequence.evidence.operations = operations as u64;
-    sequence.evidence
+    sequence.finish(operations, progress)
+}
+
+/// Runs a sequence of which every operation depends on a seed of its own, so that a fuzzer can leave operations out, repeat them and
+/// move them.
+#[cfg(fuzzing)]
+pub fn run_seeds(seeds: impl IntoIterator<Item = u64>, progress: &Progress) -> Evidence {
+    let mut sequence = Sequence::new(Dice::new(0));
+    let mut operations = 0;
+    for seed in seeds {
+        sequence.dice = Dice::new(seed);
+        sequence.operate(operations, progress);
+        operations += 1;
+    }
+    sequence.finish(operations, progress)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +94,7 @@ struct Sequence {
 }
 
 impl Sequence {
-    fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
+    fn new(mut dice: Dice) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().join("store")).unwrap();
         Self {
@@ -105,6 +113,19 @@ impl Sequence {
             generations: 0,
             shapes: BTreeMap::new(),
         }
+    }
+
+    fn operate(&mut self, index: usize, progress: &Progress) {
+        let operation = self.choose();
+        progress.note(index, operation);
+        self.perform(operation);
+    }
+
+    fn finish(mut self, operations: usize, progress: &Progress) -> Evidence {
+        progress.note(operations, Operation::End);
+        self.end();
+        self.evidence.operations = operations as u64;
+        self.evidence
     }
 
     fn path(&self) -> PathBuf {
