@@ -86,6 +86,9 @@ mod collection;
 mod compact;
 mod distance;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod graph;
 pub mod guide;
 mod hnsw;

@@ -132,7 +132,7 @@ impl InstructionSet {
     }
 
     /// All that this CPU has, the best first.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn available() -> Vec<Self> {
         Self::detected().collect()
     }
@@ -146,19 +146,19 @@ impl InstructionSet {
     }
 
     /// [`Kernel::dot_codes`], dispatched on this call: for tests.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn dot_codes(self, a: &[u8], b: &[u8]) -> u32 {
         dispatch!(self, kernel => kernel.dot_codes(a, b))
     }
 
     /// [`Kernel::dot`], dispatched on this call: for tests.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn dot(self, a: &[f32], b: &[f32]) -> f32 {
         dispatch!(self, kernel => kernel.dot(a, b))
     }
 
     /// [`Kernel::squared_l2`], dispatched on this call: for tests.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn squared_l2(self, a: &[f32], b: &[f32]) -> f32 {
         dispatch!(self, kernel => kernel.squared_l2(a, b))
     }

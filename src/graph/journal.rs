@@ -224,7 +224,7 @@ pub(crate) struct Overlay {
 
 impl Overlay {
     /// The link rows that the journal has for a page, `None` for those that are gone.
-    pub(super) fn links(
+    pub(crate) fn links(
         &self,
         page: usize,
         capacity: Capacity,

@@ -69,7 +69,7 @@ impl Place<'_> {
     }
 
     /// Appends the checksum.
-    pub(super) fn seal(&self, mut content: Vec<u8>) -> Vec<u8> {
+    pub(crate) fn seal(&self, mut content: Vec<u8>) -> Vec<u8> {
         let crc = self.checksum(&content);
         content.extend_from_slice(&crc);
         content

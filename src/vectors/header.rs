@@ -141,7 +141,7 @@ pub(crate) fn sniff_uuid(bytes: &[u8; HEADER_LEN]) -> Option<[u8; 16]> {
 }
 
 /// The segment that a header which verifies describes, if this build knows its format.
-pub(super) fn sniff(bytes: &[u8; HEADER_LEN]) -> Option<Described> {
+pub(crate) fn sniff(bytes: &[u8; HEADER_LEN]) -> Option<Described> {
     let fields = decode(bytes).ok()?;
     let word = u32::from_le_bytes;
     let dimension = usize::try_from(word(fields.dimension)).ok().filter(|d| (1..=65_535).contains(d))?;

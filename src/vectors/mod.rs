@@ -15,9 +15,13 @@ mod segment;
 mod set;
 
 pub(crate) use allocator::SegmentAllocator;
+#[cfg(fuzzing)]
+pub(crate) use code::CODE_TAIL;
 pub(crate) use code::{Code, CodeTail, encode_into, squared_norm};
 pub(crate) use copy::copy_segment;
 pub(crate) use geometry::Geometry;
+#[cfg(fuzzing)]
+pub(crate) use header::sniff;
 pub(crate) use header::{HEADER_LEN, SEGMENT_FORMAT, sniff_uuid};
 pub(crate) use salvage::{Described, Remains, Slotful, described};
 pub(crate) use segment::{Segment, SlotIdentity, StoredVector, file_name, orphans};
