@@ -70,8 +70,10 @@ impl Outcome {
         match Store::builder().read_only().vector_access(access).open(path) {
             Ok(store) => Some(store),
             Err(e) => {
-                // A flipped version looks like a newer one, a table of another name like another app's.
-                if !matches!(e, Error::UnsupportedFormat { .. } | Error::NotAStore { .. }) {
+                // A flipped version looks like a newer one, a table of another name like another app's, a directory without its files
+                // like one that is yet to become a store.
+                let elsewhere = matches!(e, Error::UnsupportedFormat { .. } | Error::NotAStore { .. });
+                if !elsewhere && !matches!(e, Error::StoreNotFound { .. }) {
                     self.refuse("opening", &e);
                 }
                 self.reported = true;
