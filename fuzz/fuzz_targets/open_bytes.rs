@@ -120,7 +120,11 @@ impl Original {
         let memory = Memory(Arc::new(Mutex::new(files[File::Redb.name()].clone())));
         let database = redb::Database::builder().create_with_backend(memory).unwrap();
         let tx = database.begin_read().unwrap();
-        let rows = TABLES.map(|table| table.read(&tx)).into();
+        let rows: Vec<Vec<Row>> = TABLES.map(|table| table.read(&tx)).into();
+        for row in rows.iter().flatten() {
+            let content = row.value[..row.value.len() - 4].to_vec();
+            assert_eq!(sealed(row, content), row.value, "a seal that is not the store's");
+        }
         Self { fixture, files, rows }
     }
 
