@@ -145,7 +145,7 @@ impl Store {
         let collections = load_collections(&engine, &transaction, stored)?;
         let commit = stored.commit();
         let published = Arc::new(Published { collections, transaction, commit, engine: engine.clone() });
-        engine.writer.note(&published);
+        engine.note(&published);
         Ok(Self { shared: Arc::new(Shared { current: ArcSwap::new(published), engine }) })
     }
 

@@ -7,9 +7,9 @@ use redb::CommitError;
 
 use super::engine::Engine;
 use super::journal::{Fold, Journal, LinkKey};
+use super::ledger::Ledger;
 use super::published::Published;
 use super::write::Durability;
-use super::writer_slot::Ledger;
 use crate::collection::{CollectionSnapshot, CollectionWriter};
 use crate::error::{Error, Result};
 use crate::graph::rows::{SegmentRow, StateRow};
@@ -73,7 +73,7 @@ impl<'a> Commit<'a> {
         ledger: &Ledger,
     ) -> Self {
         let fold = ledger.journal.fold(base.collections.values().map(|collection| &**collection));
-        Self { engine, base, collections, commit: ledger.commit + 1, fold }
+        Self { engine, base, collections, commit: ledger.commits.last() + 1, fold }
     }
 
     /// Makes the segments durable, then hands all rows to redb. After a failure the store is poisoned: segments whose sync has

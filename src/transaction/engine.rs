@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use redb::{Database, ReadableDatabase};
 
-use super::writer_slot::{Ledger, WriterSlot};
+use super::ledger::Ledger;
+use super::protocol::WriterSlot;
+use super::published::Published;
 use crate::error::{Error, Result};
 use crate::graph::storage::shielded;
 use crate::io::{Directory, StoreLock};
@@ -20,7 +22,7 @@ pub(crate) struct Engine {
     /// `None` when it is being dropped.
     database: Option<Database>,
     pub(crate) allocator: Arc<SegmentAllocator>,
-    pub(crate) writer: WriterSlot,
+    pub(crate) writer: WriterSlot<Ledger>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) store: [u8; 16],
     pub(crate) read_only: bool,
@@ -114,12 +116,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Notes the snapshot that a store begins with.
+    pub(crate) fn note(&self, snapshot: &Arc<Published>) {
+        if let Some(mut ledger) = self.writer.try_acquire() {
+            ledger.commits.note(snapshot);
+            self.writer.release(ledger);
+        }
+    }
+
     /// To be called when everything up to the last commit is durable: files of dropped collections may go.
     pub(crate) fn made_durable(&self, ledger: &mut Ledger) {
-        ledger.durable = ledger.commit;
-        for segment in ledger.dropped.drain(..) {
-            segment.doom();
-        }
+        ledger.commits.made_durable().for_each(|segment| segment.doom());
     }
 
     /// Makes the last commits durable, if they are not.
@@ -127,7 +134,7 @@ impl Engine {
         if self.directory.is_poisoned() {
             return Err(Error::Poisoned);
         }
-        if ledger.durable == ledger.commit {
+        if ledger.commits.durable() == ledger.commits.last() {
             return Ok(());
         }
         self.sync(ledger)?;
@@ -168,7 +175,9 @@ impl Engine {
     /// know of the segments that have to come first.
     pub(crate) fn shut_down(&mut self) -> Result<()> {
         match self.writer.take() {
-            Some(mut ledger) if ledger.durable != ledger.commit => self.make_durable(&mut ledger),
+            Some(mut ledger) if ledger.commits.durable() != ledger.commits.last() => {
+                self.make_durable(&mut ledger)
+            }
             _ => Ok(()),
         }
     }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::{Key, MultimapTableDefinition, MultimapTableHandle, TableDefinition, TableHandle, Value};
 
 use super::commit::{Commit, Parked, account, dropped_segments, finish, publish};
+use super::ledger::{Borrowed, Ledger};
 use super::published::{Published, Shared};
 use super::read::refuse_reserved;
-use super::writer_slot::{Borrowed, Ledger};
 use crate::collection::{CollectionMut, CollectionState, CollectionWriter, Home};
 use crate::error::{Error, Result};
 use crate::graph::storage::{is_reserved, shielded};
@@ -79,9 +79,10 @@ impl WriteTransaction {
     fn begin_with(shared: Arc<Shared>, mut ledger: Ledger) -> Result<Self> {
         // Once more: the writer before us may have poisoned the store.
         let begun = shared.engine.check_usable().and_then(|()| shared.engine.begin_write());
-        let reusable = ledger.reusable();
+        let reusable = ledger.commits.reusable();
         #[cfg(nestling_defects)]
-        let reusable = if shared.engine.has(Defect::ReuseUnderSnapshot) { ledger.durable } else { reusable };
+        let reusable =
+            if shared.engine.has(Defect::ReuseUnderSnapshot) { ledger.commits.durable() } else { reusable };
         match begun {
             Ok(redb) => Ok(Self {
                 collections: Mutex::default(),
@@ -265,15 +266,12 @@ impl WriteTransaction {
         let result = match result {
             Ok(transaction) => {
                 let Commit { commit, fold, .. } = steps;
-                ledger.commit = commit;
-                ledger.dropped.extend(dropped_segments(&self.base, &collections));
+                let dropped: Vec<_> = dropped_segments(&self.base, &collections).collect();
                 let tables_caught_up = fold.is_some();
                 account(&mut ledger.journal, &self.base, &collections, commit, fold);
                 let published =
                     publish(&self.base, collections, transaction, commit, tables_caught_up, &engine);
-                let published = Arc::new(published);
-                ledger.snapshots.push((commit, Arc::downgrade(&published)));
-                self.shared.current.store(published);
+                ledger.commits.publish(commit, Arc::new(published), dropped, &self.shared.current);
                 #[cfg(nestling_defects)]
                 if engine.has(Defect::PublishBeforeCommit) && self.durability == Durability::Immediate {
                     finish(engine.begin_write()?, &engine)?;
