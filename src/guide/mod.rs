@@ -2,6 +2,7 @@
 //!
 //! - [`concepts`]: stores, collections, keys, transactions, snapshots.
 //! - [`parameters`]: metric, `m`, `ef_construction`, `ef` or a recall, codes.
+//! - [`sizing`]: what n vectors take, on disk and in memory.
 //! - [`concurrency`]: a UI thread and a background writer, async code, cancelling.
 //! - [`durability`]: what is promised, what is assumed, what was tested.
 //! - [`mobile`]: iOS and Android, file protection, suspension, mapping, backups of the device.
@@ -12,6 +13,9 @@ pub mod concepts {}
 
 #[doc = include_str!("parameters.md")]
 pub mod parameters {}
+
+#[doc = include_str!("sizing.md")]
+pub mod sizing {}
 
 #[doc = include_str!("concurrency.md")]
 pub mod concurrency {}
