@@ -9,6 +9,8 @@
 
 #[path = "../../tests/corruption/asking.rs"]
 mod asking;
+#[path = "../../tests/corruption/layout.rs"]
+mod layout;
 mod shelter;
 #[path = "../../tests/corruption/tables.rs"]
 mod tables;
@@ -20,6 +22,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use arbitrary::Arbitrary;
 use asking::{DIMENSION, Fixture, POINTS, get};
+use layout::Layout;
 use libfuzzer_sys::fuzz_target;
 use nestling::redb::{self, ReadableDatabase, TableDefinition};
 use nestling::{Result, Store, VectorAccess};
@@ -72,10 +75,13 @@ enum Change {
     Remove,
 }
 
+/// Pages are those that were ever written to.
 #[derive(Debug, Arbitrary)]
 enum Edit {
-    Byte { file: File, page: u16, at: u16, value: u8 },
-    Word { file: File, page: u16, at: u16, value: u64, width: u8 },
+    Byte { file: File, page: u8, at: u16, value: u8 },
+    Word { file: File, page: u8, at: u16, value: u64, width: u8 },
+    Code { slot: u8, at: u8, value: u8 },
+    Vector { slot: u8, at: u8, value: u8 },
     Copy { file: File, from: u16, to: u16, len: u16 },
     Cut { file: File, at: u32 },
     Extend { file: File, by: u16, with: u8 },
@@ -97,8 +103,15 @@ type Files = BTreeMap<&'static str, Vec<u8>>;
 struct Original {
     fixture: Fixture,
     files: Files,
+    /// Places of pages that were written to.
+    pages: BTreeMap<&'static str, Vec<usize>>,
+    layout: Layout,
     rows: Vec<Vec<Row>>,
 }
+
+const PAGE: usize = 4096;
+/// A little more than is in use.
+const SLOTS: u8 = 140;
 
 /// With rows in the journal, with all of them in tables, and without codes.
 static ORIGINALS: LazyLock<[Original; 3]> =
@@ -117,6 +130,13 @@ impl Original {
     fn new(fixture: Fixture) -> Self {
         let read = |file: File| (file.name(), fs::read(fixture.path.join(file.name())).unwrap());
         let files = Files::from([read(File::Redb), read(File::Segment)]);
+        let written = |content: &[u8]| {
+            let pages = content.chunks(PAGE).enumerate();
+            let written = pages.filter(|(_, page)| page.iter().any(|&byte| byte != 0));
+            written.map(|(number, _)| number * PAGE).collect()
+        };
+        let pages = files.iter().map(|(&name, content)| (name, written(content))).collect();
+        let layout = Layout::read(&fs::File::open(fixture.segment()).unwrap(), DIMENSION);
         let memory = Memory(Arc::new(Mutex::new(files[File::Redb.name()].clone())));
         let database = redb::Database::builder().create_with_backend(memory).unwrap();
         let tx = database.begin_read().unwrap();
@@ -125,7 +145,7 @@ impl Original {
             let content = row.value[..row.value.len() - 4].to_vec();
             assert_eq!(sealed(row, content), row.value, "a seal that is not the store's");
         }
-        Self { fixture, files, rows }
+        Self { fixture, files, pages, layout, rows }
     }
 
     fn size(&self) -> usize {
@@ -208,24 +228,36 @@ impl Input {
     fn edit(&self, original: &Original) -> Files {
         let mut files = original.files.clone();
         files.insert(File::Redb.name(), original.forge(&self.forgeries));
-        self.edits.iter().for_each(|edit| edit.apply(&mut files));
+        self.edits.iter().for_each(|edit| edit.apply(original, &mut files));
         files
     }
 }
 
 impl Edit {
-    fn apply(&self, files: &mut Files) {
+    fn apply(&self, original: &Original, files: &mut Files) {
         let mut content = |file: File, change: &dyn Fn(&mut Vec<u8>)| {
             files.get_mut(file.name()).into_iter().for_each(change);
         };
-        let place = |page: u16, at: u16| usize::from(page) * 4096 + usize::from(at) % 4096;
+        let place = |file: File, page: u8, at: u16| {
+            let pages = &original.pages[file.name()];
+            pages[usize::from(page) % pages.len()] + usize::from(at) % PAGE
+        };
         match *self {
             Edit::Byte { file, page, at, value } => {
-                content(file, &|content| overwrite(content, place(page, at), &[value]));
+                content(file, &|content| overwrite(content, place(file, page, at), &[value]));
             }
             Edit::Word { file, page, at, value, width } => {
                 let word = &value.to_le_bytes()[..usize::from(width % 9)];
-                content(file, &|content| overwrite(content, place(page, at), word));
+                content(file, &|content| overwrite(content, place(file, page, at), word));
+            }
+            Edit::Code { slot, at, value } => {
+                let place = original.layout.code((slot % SLOTS).into()) as usize + usize::from(at % 64);
+                content(File::Segment, &|content| overwrite(content, place, &[value]));
+            }
+            Edit::Vector { slot, at, value } => {
+                let place = original.layout.vector((slot % SLOTS).into()) as usize
+                    + usize::from(at) % (4 * DIMENSION);
+                content(File::Segment, &|content| overwrite(content, place, &[value]));
             }
             Edit::Copy { file, from, to, len } => content(file, &|content| {
                 let (from, to) = (usize::from(from) * 64, usize::from(to) * 64);

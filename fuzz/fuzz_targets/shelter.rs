@@ -18,8 +18,14 @@ use std::sync::mpsc::{Sender, channel};
 static COUNTS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 /// More than this at once may be allocated by redb only.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
-/// Where the end of the run is told.
-static END: Mutex<Option<Sender<()>>> = Mutex::new(None);
+/// Where the end of the run is told, and which it is.
+static END: Mutex<Option<Sender<End>>> = Mutex::new(None);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Returned,
+    Parked,
+}
 
 thread_local! {
     /// The last panic of this thread was redb's.
@@ -37,7 +43,7 @@ pub fn install() {
         } else if REDB_PANICKED.get() && info.payload_as_str() == Some("panic in a destructor during cleanup")
         {
             COUNTS[1].fetch_add(1, Ordering::Relaxed);
-            tell_end();
+            tell(End::Parked);
             loop {
                 std::thread::park();
             }
@@ -61,20 +67,18 @@ pub fn shelter(limit: usize, run: impl FnOnce() + Send + 'static) {
     let thread = thread.spawn(move || {
         // Whatever panics here is redb's: another panic would not have come past the hook.
         let _ = panic::catch_unwind(AssertUnwindSafe(run));
-        tell_end();
+        tell(End::Returned);
     });
-    end.recv().unwrap();
-    LIMIT.store(usize::MAX, Ordering::Relaxed);
-    let thread = thread.unwrap();
-    if COUNTS[1].load(Ordering::Relaxed) == 0 || thread.is_finished() {
-        let _ = thread.join();
+    if end.recv().unwrap() == End::Returned {
+        thread.unwrap().join().unwrap();
     }
+    LIMIT.store(usize::MAX, Ordering::Relaxed);
     report();
 }
 
-fn tell_end() {
+fn tell(end: End) {
     if let Some(sender) = END.lock().unwrap().take() {
-        let _ = sender.send(());
+        let _ = sender.send(end);
     }
 }
 
