@@ -2,7 +2,7 @@
 //!
 //! Only there with `--cfg fuzzing`, which `fuzz/run` sets; no part of the API.
 
-use crate::collection::{CollectionState, check_vector};
+use crate::collection::{CollectionState, check_stored};
 use crate::distance::InstructionSet;
 use crate::error::VectorSubject;
 use crate::graph::journal::{self, CollectionEntry};
@@ -12,7 +12,7 @@ use crate::graph::rows::{
 };
 use crate::graph::{PAGE_SLOTS, Page};
 use crate::hnsw::level::MAX_LEVEL;
-use crate::options::{Capacity, Codes, Metric, Parameters};
+use crate::options::{Capacity, Codes, Element, Metric, Parameters};
 use crate::vectors::{CODE_TAIL, Code, Geometry, HEADER_LEN, Slot, encode_into, sniff, sniff_uuid};
 
 const CAPACITY: Capacity = Capacity { m: 4, m0: 8 };
@@ -139,7 +139,7 @@ fn header(content: &[u8]) {
         assert_eq!(sniff_uuid(&bytes), Some(described.store));
         let Geometry { dimension, .. } = described.geometry;
         let capacity = described.geometry.capacity(described.ordinal as usize);
-        assert!(described.geometry.file_len(capacity) >= u64::from(capacity) * dimension as u64 * 4);
+        assert!(described.geometry.file_len(capacity) >= u64::from(capacity) * dimension as u64);
         if let Some(base) = described.geometry.base(described.ordinal as usize) {
             assert_eq!(described.geometry.locate(base), (described.ordinal as usize, 0));
         }
@@ -151,19 +151,23 @@ fn header(content: &[u8]) {
 pub fn code(metric: u8, key: u64, stamp: u64, vectors: [&[f32]; 2]) {
     let metric = [Metric::L2, Metric::Cosine, Metric::Dot].into_iter().nth(usize::from(metric % 3));
     let (Some(metric), dimension) = (metric, vectors[0].len()) else { return };
-    for codes in [Codes::SevenBit, Codes::None] {
-        let parameters = Parameters { dimension, metric, m: 2, m0: 4, ef_construction: 2, seed: 0, codes };
+    let all = [Element::F32, Element::F16, Element::I8];
+    for (codes, element) in all.into_iter().flat_map(|e| [(Codes::SevenBit, e), (Codes::None, e)]) {
+        let (m, m0, ef_construction, seed) = (2, 4, 2, 0);
+        let parameters = Parameters { dimension, metric, m, m0, ef_construction, seed, codes, element };
         let accepted = |vector: &&&[f32]| {
             let subject = VectorSubject::Vector { key, position: 0 };
-            parameters.validate().and_then(|()| check_vector(subject, vector, &parameters)).is_ok()
+            parameters.validate().and_then(|()| check_stored(subject, vector, &parameters)).is_ok()
         };
         let geometry = match vectors.iter().filter(accepted).count() {
-            2 => Geometry::new(dimension, codes),
+            2 => Geometry::of(&parameters),
             _ => continue,
         };
         let coded = vectors.map(|vector| {
+            let stored = element.round(vector);
+            assert_eq!(element.encode(&stored), element.encode(vector), "read and stored again");
             let mut bytes = vec![0xff; geometry.code_len()];
-            encode_into(vector, metric, codes, key, stamp, &mut bytes);
+            encode_into(&stored, metric, codes, key, stamp, &mut bytes);
             bytes
         });
         let [a, b] = coded.each_ref().map(|bytes| Code::new(bytes, geometry.coded));

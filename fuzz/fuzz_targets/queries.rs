@@ -18,7 +18,7 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use dice::Dice;
 use libfuzzer_sys::fuzz_target;
-use nestling::{Codes, Collection, Hit, Hits, Metric, Query, Result, Store};
+use nestling::{Codes, Collection, Element, Hit, Hits, Metric, Query, Result, Store};
 use reference::{Distance, Shape, Shelf, Spec};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -192,10 +192,12 @@ static LIBRARY: LazyLock<Vec<(Collection, Shelf)>> = LazyLock::new(|| {
 });
 
 fn shelf(number: usize, metric: Metric, codes: Codes, dimension: usize, shape: Shape, n: u64) -> Shelf {
+    let element = [Element::F32, Element::F16, Element::I8][number % 3];
     let name = format!("collection {number}").leak();
     let seed = number as u64;
     let (m, m0, ef_construction) = (4, 8, 40);
-    let spec = Spec { name, dimension, metric, m, m0, ef_construction, seed, codes, shape, keys: 256 };
+    let spec =
+        Spec { name, dimension, metric, m, m0, ef_construction, seed, codes, element, shape, keys: 256 };
     let mut dice = Dice::new(seed);
     let mut shelf = Shelf::new(spec, 0);
     shelf.vectors = (0..n).map(|key| (key, spec.vector(key, &mut dice).into())).collect();
