@@ -26,8 +26,7 @@
 //! Under ThreadSanitizer (nightly with rust-src; the standard library is instrumented as well):
 //!
 //! ```text
-//! RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS=suppressions=tests/stress/tsan-suppressions.txt \
-//!     NESTLING_STRESS_SECONDS=300 CARGO_TARGET_DIR=target/tsan \
+//! RUSTFLAGS=-Zsanitizer=thread NESTLING_STRESS_SECONDS=300 CARGO_TARGET_DIR=target/tsan \
 //!     cargo +nightly test -Zbuild-std --target x86_64-unknown-linux-gnu --test stress -- --nocapture
 //! ```
 //!
