@@ -7,14 +7,18 @@
 
 mod bench;
 mod every_command;
+mod formats;
 mod import;
+mod peers;
 mod remove;
+mod resume;
 mod search;
 mod stores;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -73,6 +77,16 @@ impl Workplace {
 
     fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
         self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command with something to read from standard input.
+    fn with_input<'a>(&self, arguments: impl IntoIterator<Item = &'a str>, input: &[u8]) -> Output {
+        let mut command = self.command(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It may have seen enough before the end.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
     }
 
     /// Runs a command that must succeed without a word on standard error; gives back what it printed.

@@ -13,7 +13,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::fvecs::Matrix;
+use crate::formats::{Matrix, Place};
 use crate::{open, output};
 
 /// Measure recall and speed of searches with the queries of a file
@@ -28,7 +28,7 @@ pub(crate) struct Bench {
     store: PathBuf,
     /// The collection's name
     collection: String,
-    /// The queries, an .fvecs file
+    /// The queries, a file in any format of `import` by its suffix
     #[arg(long, value_name = "FILE")]
     queries: PathBuf,
     /// The true neighbors of each query, nearest first, an .ivecs file of base rows, which are taken as keys; computed by exact
@@ -116,12 +116,12 @@ impl<'a> Workload<'a> {
                 name: collection.name().to_owned(),
             });
         }
-        let queries = Matrix::read(&options.queries)?;
+        let queries = Matrix::<f32>::read(&options.queries)?;
         let expected = collection.parameters().dimension;
         if queries.width() != expected {
             return Err(Failure::Dimension {
                 path: options.queries.clone(),
-                row: 0,
+                place: Place::Row(0),
                 found: queries.width(),
                 collection: collection.name().to_owned(),
                 expected,
@@ -273,7 +273,7 @@ fn compute_truth(
     let kth = rows.into_par_iter().enumerate().map(|(row, query)| {
         let hits = collection.query(query).k(k).exact().run().map_err(|e| match e {
             Error::InvalidVector { defect, .. } => {
-                Failure::Vector { path: options.queries.clone(), row: row as u64, defect }
+                Failure::Vector { path: options.queries.clone(), place: Place::Row(row as u64), defect }
             }
             e => Failure::Store(e),
         })?;

@@ -1,6 +1,11 @@
 //! `nestling import`: a file of vectors into a collection.
 
-use std::path::PathBuf;
+mod batch;
+mod record;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum, value_parser};
@@ -9,26 +14,38 @@ use nestling::{Codes, CollectionDefinition, Error, Metric, Store, VectorSubject}
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::fvecs::{FileError, Rows};
+use crate::formats::{FileError, Format, ReadOptions, Reader};
 use crate::{open, output};
+use batch::{Batch, Rows};
+use record::Record;
 
-/// Import the vectors of an .fvecs file, creating store and collection when there are none yet
+/// Import the vectors of a file, creating store and collection when there are none yet
 ///
-/// The imported rows get the keys FIRST_KEY, FIRST_KEY + 1 and so on, in the order of the file: the first row after the skipped ones
-/// gets FIRST_KEY itself. A key that is in the collection already has its vector replaced.
+/// A row's key is the one that the file tells (JSON lines and CSV may, indexes of hnswlib and usearch do), or that of the file named
+/// with --keys; otherwise the rows get the keys FIRST_KEY, FIRST_KEY + 1 and so on, in the order of the file: the first row after the
+/// skipped ones gets FIRST_KEY itself. A key that is in the collection already has its vector replaced; one that comes twice in the
+/// file is an error. Vectors are kept as they are given, under the cosine metric as well. (hnswlib's Python binding normalises them
+/// under cosine before it stores them: so they are imported from there.)
 ///
-/// Each batch is one transaction. When one fails, those before it stay, and the error tells how to go on from there.
+/// Each batch is one transaction. When one fails, or Ctrl-C ends the import, those before it stay, and the message tells how to go on
+/// from there. After Ctrl-C, or if the process was killed, the same command with --resume does.
 #[derive(Args)]
 pub(crate) struct Import {
     /// The store's directory
     store: PathBuf,
     /// The collection's name
     collection: String,
-    /// The vectors, in the TEXMEX format: per row the width as a little-endian i32, then as many f32
+    /// The vectors; - for standard input
     file: PathBuf,
-    /// How distances are measured: what is stored, or cosine for a new collection
+    /// The file's format: by its suffix unless given
+    #[arg(long)]
+    format: Option<Format>,
+    /// How distances are measured: what is stored, or cosine for a new collection (what the file states for an index of usearch)
     #[arg(long)]
     metric: Option<MetricName>,
+    /// Components of the vectors: an error if the file has others
+    #[arg(long)]
+    dimension: Option<usize>,
     /// Neighbors per node: what is stored, or 16 for a new collection
     #[arg(long, value_parser = value_parser!(u16).range(2..=128))]
     m: Option<u16>,
@@ -41,9 +58,18 @@ pub(crate) struct Import {
     /// Keep no 7-bit codes and search on the vectors themselves: for a new collection of data that codes suit badly
     #[arg(long)]
     no_codes: bool,
-    /// Key of the first row that is imported, counted after the skipped rows
-    #[arg(long, default_value_t = 0)]
-    first_key: u64,
+    /// Key of the first row that is imported, counted after the skipped rows; 0 unless given. Keys in the file are passed over then
+    #[arg(long)]
+    first_key: Option<u64>,
+    /// Keys of the file's rows: a text with one per line, or a .npy of integers
+    #[arg(long, value_name = "FILE", conflicts_with = "first_key")]
+    keys: Option<PathBuf>,
+    /// Field (JSON lines) or column (CSV; its number from 0 where there are no names) of the key: "key" unless given
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["first_key", "keys"])]
+    key_field: Option<String>,
+    /// Field of the vector (JSON lines): "vector" unless given
+    #[arg(long, value_name = "NAME")]
+    vector_field: Option<String>,
     /// Rows at the start of the file to pass over
     #[arg(long, value_name = "ROWS", default_value_t = 0)]
     skip: u64,
@@ -53,6 +79,9 @@ pub(crate) struct Import {
     /// Rows per transaction
     #[arg(long, value_name = "ROWS", default_value_t = 10_000, value_parser = value_parser!(u64).range(1..))]
     batch: u64,
+    /// Go on with the import of this file that did not come to its end; from the start if there is none
+    #[arg(long)]
+    resume: bool,
     /// Threads to insert with; as many as the machine has unless given
     #[arg(long, value_parser = value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -83,78 +112,143 @@ impl From<MetricName> for Metric {
 
 impl Import {
     pub(crate) fn run(&self) -> Result<(), Failure> {
+        let stopped = stop_on_ctrl_c()?;
         if let Some(threads) = self.threads.map(usize::from) {
             rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .build_global()
                 .map_err(|source| Failure::Threads { threads, source })?;
         }
-        let mut file = Rows::open(&self.file)?;
-        file.skip(self.skip)?;
+        let file = Reader::open(&self.file, &self.read_options())?;
+        let mut record = Record::new(&self.collection, &self.file, file.identity(), self.plan(&file));
+        let stated_metric = file.metric();
+        let format = file.format();
+        let mut rows = Rows::new(file, self.keys.as_deref(), self.first_key, self.limit)?;
+        let opened = if self.resume { self.open_and_resume(&mut record)? } else { None };
+        let resumed_at = record.rows;
+        rows.skip(self.skip, resumed_at)?;
         let started = Instant::now();
         // The first batch is read before the store is made: a file that cannot be read leaves no store behind.
-        let mut batch = Vec::new();
-        self.read_batch(&mut file, 0, &mut batch)?;
-        let Some(width) = file.width().filter(|_| !batch.is_empty()) else {
-            return Err(self.nothing(&file));
+        let mut batch = Batch::default();
+        let mut is_last = rows.read_batch(self.batch, &mut batch)?;
+        let Some(width) = rows.width().filter(|_| !batch.is_empty()) else {
+            return Err(self.nothing(rows.position()));
         };
-        let store = open::for_writing(&self.store, true)?;
-        let definition = self.definition(&store, width)?;
-        let rows = file.estimate().map(|rows| rows.saturating_sub(self.skip));
-        let progress = output::progress("importing", rows.into_iter().chain(self.limit).min(), self.json);
-        let mut inserted = 0;
-        while !batch.is_empty() {
-            self.insert(&store, definition, inserted, batch.chunks_exact(width))
-                .map_err(|cause| self.interrupted(inserted, cause))?;
-            inserted += (batch.len() / width) as u64;
-            progress.set_position(inserted);
+        if let Some(stated) = self.dimension.filter(|&stated| stated != width) {
+            return Err(Failure::StatedDimension { path: self.file.clone(), found: width, stated });
+        }
+        let store = match opened {
+            Some(store) => store,
+            None => open::for_writing(&self.store, true)?,
+        };
+        let definition = self.definition(&store, width, &batch, stated_metric, format)?;
+        let length = rows.estimate().map(|rows| rows.saturating_sub(self.skip));
+        let progress = output::progress("importing", length.into_iter().chain(self.limit).min(), self.json);
+        progress.set_position(resumed_at);
+        progress.reset_eta();
+        loop {
+            let rows_after = record.rows + batch.len() as u64;
+            self.insert(&store, definition, &batch, &record.at(rows_after), matches!(is_last, Ok(true)))
+                .map_err(|cause| self.interrupted(record.rows, rows.first_key(), cause))?;
+            record.rows = rows_after;
+            progress.set_position(record.rows);
+            // What was wrong behind the batch comes to light once the batch is safe.
+            if is_last.map_err(|cause| self.interrupted(record.rows, rows.first_key(), cause))? {
+                break;
+            }
+            if stopped.load(Ordering::Relaxed) {
+                progress.finish_and_clear();
+                store.close()?;
+                return Err(Failure::Stopped { committed: record.rows });
+            }
             batch.clear();
-            self.read_batch(&mut file, inserted, &mut batch)
-                .map_err(|cause| self.interrupted(inserted, cause.into()))?;
+            is_last = rows
+                .read_batch(self.batch, &mut batch)
+                .map_err(|cause| self.interrupted(record.rows, rows.first_key(), cause))?;
         }
         let bytes = store.bytes_on_disk()?;
         store.close()?;
         let seconds = started.elapsed().as_secs_f64();
         progress.finish_and_clear();
-        self.print(inserted, seconds, bytes)
+        self.print(record.rows - resumed_at, resumed_at, seconds, bytes)
     }
 
-    /// Reads the rows of a batch, of which there are none at the end.
-    fn read_batch(&self, file: &mut Rows, inserted: u64, batch: &mut Vec<f32>) -> Result<(), FileError> {
-        let most = self.limit.map_or(u64::MAX, |limit| limit - inserted).min(self.batch);
-        for _ in 0..most {
-            if !file.read(batch)? {
-                break;
+    fn read_options(&self) -> ReadOptions {
+        ReadOptions {
+            format: self.format,
+            key_field: self.key_field.clone(),
+            vector_field: self.vector_field.clone(),
+        }
+    }
+
+    /// The options that decide which row gets which key in which transaction: a resumed import has to have the same.
+    fn plan(&self, file: &Reader) -> String {
+        let mut plan =
+            format!("--format {} --skip {} --batch {}", file.format().name(), self.skip, self.batch);
+        let stated = [
+            ("--first-key", self.first_key.map(|key| key.to_string())),
+            ("--keys", self.keys.as_deref().map(|path| path.display().to_string())),
+            ("--key-field", self.key_field.clone()),
+            ("--vector-field", self.vector_field.clone()),
+            ("--limit", self.limit.map(|limit| limit.to_string())),
+        ];
+        for (option, value) in stated {
+            if let Some(value) = value {
+                plan += &format!(" {option} {value}");
             }
         }
-        Ok(())
+        plan
     }
 
-    fn nothing(&self, file: &Rows) -> Failure {
-        let path = file.path().to_owned();
-        match file.position() {
+    /// The store, if there is one, and how far the import had come.
+    fn open_and_resume(&self, record: &mut Record<'_>) -> Result<Option<Store>, Failure> {
+        match open::for_writing(&self.store, false) {
+            Ok(store) => {
+                record.resume(&store)?;
+                Ok(Some(store))
+            }
+            Err(Failure::StoreNotFound { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn nothing(&self, rows: u64) -> Failure {
+        let path = self.file.clone();
+        match rows {
             0 => FileError::Empty { path }.into(),
             rows => Failure::NothingToImport { path, rows, skip: self.skip },
         }
     }
 
     /// What the collection must be: what the command line states, and for a collection that exists its own metric.
-    fn definition(&self, store: &Store, width: usize) -> Result<CollectionDefinition<'_>, Failure> {
+    fn definition(
+        &self,
+        store: &Store,
+        width: usize,
+        batch: &Batch,
+        stated_metric: Option<Metric>,
+        format: Format,
+    ) -> Result<CollectionDefinition<'_>, Failure> {
         let stored = match store.begin_read()?.open_stored_collection(&self.collection) {
             Ok(collection) => Some(*collection.parameters()),
             Err(Error::CollectionNotFound { .. }) => None,
             Err(e) => return Err(e.into()),
         };
-        if let Some(expected) = stored.map(|stored| stored.dimension).filter(|&expected| expected != width) {
+        let expected = stored.map(|stored| stored.dimension);
+        if let Some(expected) = expected.filter(|&expected| expected != width) {
             return Err(Failure::Dimension {
                 path: self.file.clone(),
-                row: self.skip,
+                place: batch.first_place(),
                 found: width,
                 collection: self.collection.clone(),
                 expected,
             });
         }
-        let metric = self.metric.map(Metric::from).or(stored.map(|stored| stored.metric));
+        let metric = self.metric.map(Metric::from).or(stored.map(|stored| stored.metric)).or(stated_metric);
+        // An index was built for one metric, and nobody should have to guess which.
+        if metric.is_none() && matches!(format, Format::Hnswlib | Format::Usearch) {
+            return Err(Failure::MetricUnknown { path: self.file.clone() });
+        }
         let mut definition =
             CollectionDefinition::new(&self.collection, width, metric.unwrap_or(Metric::Cosine));
         if let Some(m) = self.m {
@@ -172,25 +266,18 @@ impl Import {
         Ok(definition)
     }
 
-    /// Commits a batch, of which the first row is the one after `inserted` others.
-    fn insert<'a>(
+    /// Commits a batch, and with it how far the import has come.
+    fn insert(
         &self,
         store: &Store,
         definition: CollectionDefinition<'_>,
-        inserted: u64,
-        rows: impl ExactSizeIterator<Item = &'a [f32]>,
+        batch: &Batch,
+        record: &Record<'_>,
+        is_last: bool,
     ) -> Result<(), Failure> {
-        let row = |position: u64| self.skip + inserted + position;
-        // The keys that are left from the first one on, itself not counted: as many rows may follow the first.
-        let room = u64::MAX - self.first_key;
-        if inserted + rows.len() as u64 - 1 > room {
-            return Err(Failure::KeyOverflow { path: self.file.clone(), row: self.skip + room + 1 });
-        }
-        let first = self.first_key + inserted;
-        let rows = (0..).zip(rows).map(|(position, row)| (first + position, row));
         let refused = |e| match e {
             Error::InvalidVector { subject: VectorSubject::Vector { position, .. }, defect } => {
-                Failure::Vector { path: self.file.clone(), row: row(position as u64), defect }
+                Failure::Vector { path: self.file.clone(), place: batch.place(position), defect }
             }
             Error::DefinitionMismatch { collection, parameter, stored, stated } => {
                 Failure::Mismatch { collection, parameter, stored, stated }
@@ -198,34 +285,42 @@ impl Import {
             e => Failure::Store(e),
         };
         let tx = store.begin_write()?;
-        tx.open_collection(definition).map_err(refused)?.insert_many(rows).map_err(refused)?;
+        tx.open_collection(definition).map_err(refused)?.insert_many(batch.rows()).map_err(refused)?;
+        if is_last {
+            record.delete(&tx)?
+        } else {
+            record.write(&tx)?
+        }
         Ok(tx.commit()?)
     }
 
-    fn interrupted(&self, committed: u64, cause: Failure) -> Failure {
+    fn interrupted(&self, committed: u64, first_key: Option<u64>, cause: Failure) -> Failure {
         if committed == 0 {
             return cause;
         }
-        let mut options = format!(
-            "--skip {} --first-key {}",
-            self.skip + committed,
-            self.first_key.saturating_add(committed)
-        );
+        let mut options = format!("--skip {}", self.skip + committed);
+        if let Some(first) = first_key {
+            options += &format!(" --first-key {}", first.saturating_add(committed));
+        }
         if let Some(limit) = self.limit {
             options += &format!(" --limit {}", limit - committed);
         }
         Failure::Interrupted { cause: Box::new(cause), committed, options }
     }
 
-    fn print(&self, inserted: u64, seconds: f64, bytes: u64) -> Result<(), Failure> {
+    fn print(&self, inserted: u64, resumed_at: u64, seconds: f64, bytes: u64) -> Result<(), Failure> {
         let vectors_per_second = inserted as f64 / seconds;
         if self.json {
             return output::line(json!({
                 "inserted": inserted,
+                "resumed_at": resumed_at,
                 "seconds": seconds,
                 "vectors_per_second": vectors_per_second,
                 "bytes_on_disk": bytes,
             }));
+        }
+        if resumed_at > 0 {
+            output::line(format_args!("resumed after {} rows", HumanCount(resumed_at)))?;
         }
         output::line(format_args!(
             "{} vectors in {seconds:.2} s ({vectors_per_second:.0} per second); the store takes {} on disk",
@@ -233,4 +328,23 @@ impl Import {
             HumanBytes(bytes)
         ))
     }
+}
+
+/// A flag that Ctrl-C (and a request to terminate) sets. The second time the process ends at once: what is committed stays.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, Failure> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let flag = stopped.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(output::STOPPED.into());
+        }
+        output::note("stopping after this batch; once more stops at once, and loses it");
+    })
+    .map_err(Failure::Handler)?;
+    Ok(stopped)
+}
+
+/// How a path is told in a record: wherever the command is run from, the same file.
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

@@ -1,7 +1,8 @@
 //! The command line tool: fills, searches, measures, verifies, copies and repairs stores.
 //!
 //! Results go to standard output, as text or, with `--json`, as one JSON object per line; errors and progress bars go to standard
-//! error. The exit code is 0 for success, 1 for a failure (a damaged store included), 2 for a command that was misspelt.
+//! error. The exit code is 0 for success, 1 for a failure (a damaged store included), 2 for a command that was misspelt, 130 for
+//! one that Ctrl-C has ended.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
@@ -9,8 +10,9 @@ mod backup;
 mod bench;
 mod check;
 mod compact;
+mod export;
 mod failure;
-mod fvecs;
+mod formats;
 mod import;
 mod open;
 mod output;
@@ -37,6 +39,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Import(import::Import),
+    Export(export::Export),
     Search(search::Search),
     Bench(bench::Bench),
     Remove(remove::Remove),
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             output::error(&failure);
-            ExitCode::FAILURE
+            if failure.is_stopped() { output::STOPPED.into() } else { ExitCode::FAILURE }
         }
     }
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
 fn run(command: &Command, started: Instant) -> Result<ExitCode, Failure> {
     match command {
         Command::Import(import) => import.run()?,
+        Command::Export(export) => export.run()?,
         Command::Search(search) => search.run(started)?,
         Command::Bench(bench) => bench.run()?,
         Command::Remove(remove) => remove.run()?,

@@ -7,6 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::Failure;
 
+/// The exit code of a command that Ctrl-C has ended, as shells have it.
+pub(crate) const STOPPED: u8 = 130;
+
 /// Prints a line. Unlike `println!` it hands back the failure of a stream that was closed or is full.
 pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
     writeln!(io::stdout().lock(), "{text}").map_err(Failure::Output)
@@ -17,14 +20,21 @@ pub(crate) fn error(failure: &Failure) {
     let _ = writeln!(io::stderr().lock(), "error: {failure}");
 }
 
+/// Says something on the way.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// A progress bar, on a terminal only. It disappears when it is dropped. `length` is unknown for a pipe.
 pub(crate) fn progress(what: &'static str, length: Option<u64>, json: bool) -> ProgressBar {
     if json || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let (bar, template) = match length {
-        Some(length) => (ProgressBar::new(length), "{prefix} {wide_bar} {human_pos}/{human_len} {eta}"),
-        None => (ProgressBar::no_length(), "{prefix} {spinner} {human_pos}"),
+        Some(length) => {
+            (ProgressBar::new(length), "{prefix} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left")
+        }
+        None => (ProgressBar::no_length(), "{prefix} {spinner} {human_pos} {per_sec}"),
     };
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style).with_prefix(what),

@@ -10,7 +10,7 @@ use nestling::{Collection, Error, Hits, Query};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::{fvecs, open, output};
+use crate::{formats, open, output};
 
 /// Search for the nearest vectors of a stored one, or of a row of a file
 ///
@@ -25,7 +25,7 @@ pub(crate) struct Search {
     /// Search near the vector of this key, which will be the first hit itself
     #[arg(long)]
     key: Option<u64>,
-    /// Search near a row of this .fvecs file
+    /// Search near a row of this file, in any format of `import` by its suffix
     #[arg(long, value_name = "FILE", requires = "row")]
     queries: Option<PathBuf>,
     /// The row of the file, counted from 0
@@ -80,16 +80,18 @@ impl Search {
         // clap has made sure of these: one of `--key` and `--queries`, and `--row` with the latter.
         let path = self.queries.as_deref().expect("`--queries` is given where `--key` is not");
         let row = self.row.expect("`--row` is given with `--queries`");
-        let vector = fvecs::read_row(path, row)?;
+        let vector = formats::read_row(path, row)?;
         self.refined(collection.query(&vector)).run().map_err(|e| match e {
             Error::WrongDimension { expected, found, .. } => Failure::Dimension {
                 path: path.to_owned(),
-                row,
+                place: formats::Place::Row(row),
                 found,
                 collection: self.collection.clone(),
                 expected,
             },
-            Error::InvalidVector { defect, .. } => Failure::Vector { path: path.to_owned(), row, defect },
+            Error::InvalidVector { defect, .. } => {
+                Failure::Vector { path: path.to_owned(), place: formats::Place::Row(row), defect }
+            }
             e => Failure::Store(e),
         })
     }
