@@ -59,6 +59,10 @@ pub struct LayerStats {
     pub min_degree: usize,
     /// The highest number of neighbours.
     pub max_degree: usize,
+    /// How many nodes have 0, 1, 2… neighbours, up to the highest number.
+    pub degrees: Vec<u64>,
+    /// How many nodes are a neighbour of 0, 1, 2… others, up to the highest number.
+    pub in_degrees: Vec<u64>,
     /// The highest number of one-way in-edges.
     pub max_inbound: usize,
     /// Nodes that a walk on this layer alone reaches from the entry point, on layer 0 from the root: there it is all of them.
@@ -99,6 +103,8 @@ fn collection(published: &Published, stored: &CollectionSnapshot) -> Result<Coll
 
 fn layers(snapshot: &CollectionSnapshot, graph: &GraphSnapshot) -> Result<Vec<LayerStats>> {
     let mut layers: Vec<LayerStats> = Vec::new();
+    // By layer and slot: how many have it as a neighbour.
+    let mut inward: Vec<Vec<u32>> = Vec::new();
     for number in 0..graph.pages() {
         let page = graph.page(number)?;
         for (index, node) in (0..PAGE_SLOTS).filter_map(|index| Some((index, page.node(index)?))) {
@@ -106,14 +112,31 @@ fn layers(snapshot: &CollectionSnapshot, graph: &GraphSnapshot) -> Result<Vec<La
                 let at = usize::from(layer);
                 if layers.len() <= at {
                     layers.push(LayerStats { min_degree: usize::MAX, ..LayerStats::default() });
+                    inward.push(vec![0; graph.slots() as usize]);
                 }
-                let degree = page.neighbors(index, layer).map_or(0, <[Slot]>::len);
-                let Some(stats) = layers.get_mut(at) else { continue };
+                let neighbors = page.neighbors(index, layer).unwrap_or(&[]);
+                let degree = neighbors.len();
+                let (Some(stats), Some(inward)) = (layers.get_mut(at), inward.get_mut(at)) else { continue };
+                for &neighbor in neighbors {
+                    if let Some(count) = inward.get_mut(neighbor as usize) {
+                        *count += 1;
+                    }
+                }
+                count(&mut stats.degrees, degree);
                 stats.nodes += 1;
                 stats.edges += degree as u64;
                 stats.min_degree = stats.min_degree.min(degree);
                 stats.max_degree = stats.max_degree.max(degree);
                 stats.max_inbound = stats.max_inbound.max(node.inbound(layer).map_or(0, <[Slot]>::len));
+            }
+        }
+    }
+    for number in 0..graph.pages() {
+        let page = graph.page(number)?;
+        for (index, node) in (0..PAGE_SLOTS).filter_map(|index| Some((index, page.node(index)?))) {
+            let slot = number * PAGE_SLOTS + index;
+            for (stats, inward) in layers.iter_mut().zip(&inward).take(usize::from(node.record.level) + 1) {
+                count(&mut stats.in_degrees, inward.get(slot).map_or(0, |&count| count as usize));
             }
         }
     }
@@ -126,6 +149,16 @@ fn layers(snapshot: &CollectionSnapshot, graph: &GraphSnapshot) -> Result<Vec<La
         }
     }
     Ok(layers)
+}
+
+/// Counts a value in a histogram.
+fn count(histogram: &mut Vec<u64>, value: usize) {
+    if histogram.len() <= value {
+        histogram.resize(value + 1, 0);
+    }
+    if let Some(count) = histogram.get_mut(value) {
+        *count += 1;
+    }
 }
 
 /// For every slot, whether a walk on `layer` reaches it from `start`.

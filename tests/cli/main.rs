@@ -9,6 +9,7 @@ mod bench;
 mod every_command;
 mod formats;
 mod import;
+mod look;
 mod peers;
 mod remove;
 mod resume;

@@ -9,11 +9,15 @@
 mod backup;
 mod bench;
 mod check;
+mod collections;
 mod compact;
+mod completions;
 mod export;
 mod failure;
 mod formats;
+mod get;
 mod import;
+mod inspect;
 mod open;
 mod output;
 mod remove;
@@ -41,13 +45,17 @@ enum Command {
     Import(import::Import),
     Export(export::Export),
     Search(search::Search),
+    Get(get::Get),
     Bench(bench::Bench),
     Remove(remove::Remove),
+    Collections(collections::Collections),
     Stats(stats::Stats),
+    Inspect(inspect::Inspect),
     Check(check::Check),
     Backup(backup::Backup),
     Compact(compact::Compact),
     Repair(repair::Repair),
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
@@ -68,12 +76,16 @@ fn run(command: &Command, started: Instant) -> Result<ExitCode, Failure> {
         Command::Import(import) => import.run()?,
         Command::Export(export) => export.run()?,
         Command::Search(search) => search.run(started)?,
+        Command::Get(get) => get.run()?,
         Command::Bench(bench) => bench.run()?,
         Command::Remove(remove) => remove.run()?,
+        Command::Collections(collections) => collections.run()?,
         Command::Stats(stats) => stats.run()?,
+        Command::Inspect(inspect) => inspect.run()?,
         Command::Backup(backup) => backup.run()?,
         Command::Compact(compact) => compact.run()?,
         Command::Repair(repair) => repair.run()?,
+        Command::Completions(completions) => completions.run()?,
         Command::Check(check) => return check.run(),
     }
     Ok(ExitCode::SUCCESS)
