@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::failure::Failure;
 
@@ -32,12 +32,19 @@ pub(crate) fn progress(what: &'static str, length: Option<u64>, json: bool) -> P
     }
     let (bar, template) = match length {
         Some(length) => {
-            (ProgressBar::new(length), "{prefix} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left")
+            (ProgressBar::new(length), "{prefix} {wide_bar} {human_pos}/{human_len} {rate} {eta} left")
         }
-        None => (ProgressBar::no_length(), "{prefix} {spinner} {human_pos} {per_sec}"),
+        None => (ProgressBar::no_length(), "{prefix} {spinner} {human_pos} {rate}"),
     };
     match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style).with_prefix(what),
+        Ok(style) => {
+            // In whole ones: indicatif's own has three decimals.
+            let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                // A bar has no way to tell of a failure.
+                let _ = write!(text, "{}/s", HumanCount(state.per_sec() as u64));
+            };
+            bar.with_style(style.with_key("rate", rate)).with_prefix(what)
+        }
         // Only a template that is not well-formed gets here; the default style will do.
         Err(_) => bar.with_prefix(what),
     }
