@@ -28,8 +28,11 @@ fn files() -> Vec<(Format, Vec<u8>)> {
     written.into_iter().chain(indexes).collect()
 }
 
+/// A key, where the format has keys, and its vector.
+type Row = (Option<u64>, Vec<f32>);
+
 /// Reads a file to its end; the rows, or the message.
-fn read(path: &Path, format: Format) -> Result<Vec<(Option<u64>, Vec<f32>)>, String> {
+fn read(path: &Path, format: Format) -> Result<Vec<Row>, String> {
     let options = ReadOptions { format: Some(format), ..ReadOptions::default() };
     let mut reader = Reader::open(path, &options).map_err(|e| e.to_string())?;
     let mut rows = Vec::new();
