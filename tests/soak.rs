@@ -6,10 +6,10 @@
 //! removes and restores some and updates others, in transactions of all sizes, with searches in between and snapshots that are held across
 //! commits. After the first rounds memory, files and maps have the size that this life takes, and may not grow from there:
 //!
-//! - anonymous memory in the second half of the run, against that in the first;
+//! - anonymous memory in the second half of the run, against that in the first (in the long form: the short one ends while caches still fill);
 //! - open files and maps of segments, at the end of each round, against those after loading;
 //! - the directory: at most [`MOST_GROWTH`] times what it took after loading;
-//! - `check()` is clean at intervals and at the end, and every stored vector is what it should be;
+//! - `check()` is clean every four rounds and at the end, and every stored vector is what it should be;
 //! - searches find what they find in a store that is built afresh from the same vectors.
 //!
 //! ```text
@@ -66,7 +66,7 @@ fn half_of_a_store_is_replaced_again_and_again_and_nothing_grows() {
         let footprint = Footprint::of(&store, &path);
         footprint.assert_bounded(&loaded);
         footprints.push(footprint);
-        if footprints.len() as u64 % ROUNDS_PER_CHECK == 0 {
+        if (footprints.len() as u64).is_multiple_of(ROUNDS_PER_CHECK) {
             println!("{} operations: {footprint:?}, {:.1} s", life.operations, start.elapsed().as_secs_f64());
             assert_clean(&store);
         }
