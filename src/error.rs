@@ -31,7 +31,7 @@ pub enum Error {
     },
 
     /// There is no store at the path, and the options forbid creating one.
-    #[error("there is no store at {}; open it without `create(false)` to create one", path.display())]
+    #[error("there is no store at {}; `Store::open` creates one, `create(false)` and `read_only()` do not", path.display())]
     StoreNotFound {
         /// The path that was to be opened.
         path: PathBuf,

@@ -53,6 +53,10 @@ impl Contents {
 /// Makes the directory of a store, unless it exists.
 pub(crate) fn create_directory(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let e = std::io::Error::new(e.kind(), "its parent directory does not exist; create that first");
+            Err(Error::io("create", path, e))
+        }
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::io("create", path, e)),
         _ => Ok(()),
     }

@@ -113,6 +113,15 @@ impl Deref for Hits {
     }
 }
 
+impl<'a> IntoIterator for &'a Hits {
+    type Item = &'a Hit;
+    type IntoIter = std::slice::Iter<'a, Hit>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.hits.iter()
+    }
+}
+
 impl IntoIterator for Hits {
     type Item = Hit;
     type IntoIter = std::vec::IntoIter<Hit>;

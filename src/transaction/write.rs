@@ -185,6 +185,7 @@ impl WriteTransaction {
     }
 
     /// Opens a table of the app's own, and creates it when there is none of the name.
+    #[track_caller] // redb tells where a table was opened before.
     pub fn open_table<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'_, K, V>,
@@ -194,6 +195,7 @@ impl WriteTransaction {
     }
 
     /// Opens a multimap table of the app's own, and creates it when there is none of the name.
+    #[track_caller]
     pub fn open_multimap_table<K: Key + 'static, V: Key + 'static>(
         &self,
         definition: MultimapTableDefinition<'_, K, V>,
