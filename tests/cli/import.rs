@@ -107,6 +107,16 @@ fn a_collection_imported_without_codes_stays_so_and_is_searched_as_any_other() {
 }
 
 #[test]
+fn a_collection_takes_the_element_type_that_its_first_import_asks_for() {
+    let work = Workplace::new();
+    work.succeeds(["import", "s", "c", "base.fvecs", "--element", "f16", "--limit", "100"]);
+    work.succeeds(["import", "s", "c", "base.fvecs"]);
+    assert_eq!(work.json(["stats", "s"])["collections"][0]["element"], "f16");
+    assert!(work.succeeds(["collections", "s"]).contains("f16"));
+    work.fails(["import", "s", "c", "base.fvecs", "--element", "i8"], &["element f16", "i8"]);
+}
+
+#[test]
 fn a_file_that_cannot_be_imported_leaves_no_store() {
     let work = Workplace::new();
     work.write("empty.fvecs", &[]);

@@ -29,9 +29,9 @@ fn collections_are_listed() {
     let table = work.succeeds(["collections", "s"]);
     let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = table.lines().map(cells).collect();
-    assert_eq!(lines[0], ["name", "vectors", "dimension", "metric", "m", "codes"]);
-    assert_eq!(lines[1], ["another", "one", "40", "16", "dot", "8", "none"]);
-    assert_eq!(lines[2], ["c", "500", "16", "cosine", "16", "7-bit"]);
+    assert_eq!(lines[0], ["name", "vectors", "dimension", "metric", "m", "codes", "element"]);
+    assert_eq!(lines[1], ["another", "one", "40", "16", "dot", "8", "none", "f32"]);
+    assert_eq!(lines[2], ["c", "500", "16", "cosine", "16", "7-bit", "f32"]);
     let printed = work.succeeds(["collections", "s", "--json"]);
     let objects: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(objects.len(), 2);

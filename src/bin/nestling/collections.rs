@@ -27,10 +27,10 @@ impl Collections {
         let collections = tx.list_collections();
         let width = collections.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(4);
         if !self.json {
-            let columns = ["vectors", "dimension", "metric", "m", "codes"];
-            let [vectors, dimension, metric, m, codes] = columns;
+            let columns = ["vectors", "dimension", "metric", "m", "codes", "element"];
+            let [vectors, dimension, metric, m, codes, element] = columns;
             output::line(format_args!(
-                "{:<width$}{vectors:>14}{dimension:>11}  {metric:<8}{m:>4}  {codes}",
+                "{:<width$}{vectors:>14}{dimension:>11}  {metric:<8}{m:>4}  {codes:<6}{element}",
                 "name"
             ))?;
         }
@@ -44,16 +44,18 @@ impl Collections {
                     "metric": parameters.metric.to_string(),
                     "m": parameters.m,
                     "codes": parameters.codes.to_string(),
+                    "element": parameters.element.to_string(),
                 }))?;
                 continue;
             }
             output::line(format_args!(
-                "{name:<width$}{:>14}{:>11}  {:<8}{:>4}  {}",
+                "{name:<width$}{:>14}{:>11}  {:<8}{:>4}  {:<6}{}",
                 HumanCount(vectors).to_string(),
                 parameters.dimension,
                 parameters.metric.to_string(),
                 parameters.m,
-                parameters.codes
+                parameters.codes.to_string(),
+                parameters.element
             ))?;
         }
         Ok(())
