@@ -22,6 +22,7 @@ use crate::vectors::copy_segment;
 /// What [`Store::backup`](crate::Store::backup) has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Backup {
     /// The number of the commit that the backup holds: the last one when it began.
     pub commit: u64,

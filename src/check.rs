@@ -13,6 +13,7 @@ use crate::vectors::{Slot, file_name, orphans};
 /// What [`Store::check`](crate::Store::check) found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Report {
     /// What is wrong, up to 1,000 findings.
     pub problems: Vec<Problem>,
@@ -27,6 +28,7 @@ pub struct Report {
 /// A violated invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Problem {
     /// Where: a file, a collection, a slot.
     pub location: String,

@@ -22,6 +22,7 @@ use crate::vectors::{Segment, SegmentSet};
 /// What [`Store::compact`](crate::Store::compact) has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Compaction {
     /// Bytes that the store's files took on disk.
     pub bytes_before: u64,

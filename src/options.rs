@@ -5,6 +5,8 @@ use crate::error::{Error, Result};
 /// How far two vectors are from each other. Smaller is nearer under every metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Metric {
     /// Squared Euclidean distance, Σ (xᵢ − yᵢ)².
     L2,
@@ -60,9 +62,12 @@ impl std::fmt::Display for Metric {
 /// in its file instead of 1,984.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Codes {
     /// A 7-bit code beside each vector. The best candidates are ranked anew by their vectors.
     #[default]
+    #[cfg_attr(feature = "serde", serde(rename = "7-bit"))]
     SevenBit,
     /// No codes: all distances are those of the f32 vectors.
     ///
@@ -109,6 +114,8 @@ impl std::fmt::Display for Codes {
 /// (Against the vectors as they were given; searches take about as long with each: `examples/elements.rs`.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Element {
     /// Single precision, as given.
     #[default]
@@ -294,6 +301,7 @@ const MAX_NAME: usize = 255;
 /// The parameters that a collection was created with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Parameters {
     /// Components of every vector.
     pub dimension: usize,

@@ -36,6 +36,7 @@ const CACHE: usize = 16 << 20;
 /// What [`Store::repair`](crate::Store::repair) has saved, and what it could not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Repair {
     /// Whether `store.redb` could be opened. Otherwise vectors that had been removed may have come back, and nobody can tell which, nor
     /// how many are lost.
@@ -51,6 +52,7 @@ pub struct Repair {
 /// A collection of a [`Repair`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RepairedCollection {
     /// Its name in the new store.
     pub name: String,

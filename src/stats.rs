@@ -10,6 +10,7 @@ use crate::vectors::Slot;
 /// What [`Store::stats`](crate::Store::stats) tells.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// The number of the commit that this describes.
     pub commit: u64,
@@ -24,6 +25,7 @@ pub struct Stats {
 /// What [`Store::stats`](crate::Store::stats) tells of a collection.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CollectionStats {
     /// The collection's name.
     pub name: String,
@@ -50,6 +52,7 @@ pub struct CollectionStats {
 /// One layer of a collection's graph.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LayerStats {
     /// Nodes whose level is this layer or higher.
     pub nodes: u64,

@@ -31,6 +31,7 @@ const SCAN_UP_TO: u64 = 64;
 /// A vector found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Hit {
     /// The vector's key.
     pub key: u64,
@@ -41,6 +42,7 @@ pub struct Hit {
 /// What a search did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct QueryStatistics {
     /// How the hits were found.
     pub strategy: Strategy,
@@ -61,6 +63,7 @@ pub struct QueryStatistics {
 /// How a search found its hits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Strategy {
     /// By comparing with every vector that the filter lets pass.
     #[default]

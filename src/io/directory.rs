@@ -78,6 +78,7 @@ pub trait Observer: std::fmt::Debug + Send + Sync {
 /// What the store has read and written since it was opened, over all of its files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Counters {
     /// Bytes read with read calls; what is read through memory maps is not counted.
     pub bytes_read: u64,
