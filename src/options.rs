@@ -55,7 +55,7 @@ impl std::fmt::Display for Metric {
 /// - small differences on top of a pattern that all vectors share. At a tenth of the pattern's range all are found, at a hundredth
 ///   .82.
 ///
-/// (`tests/codes.rs` measures this; without codes all of these find .99 and more. [`Query::exact`](crate::Query::exact) on a few
+/// (`tests/store/codes.rs` measures this; without codes all of these find .99 and more. [`Query::exact`](crate::Query::exact) on a few
 /// queries tells it of any data.)
 ///
 /// Without codes, on 384 components, searches take 2.6–3 times as long, insertions 2.2 times; a vector takes 1,600 bytes

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use tokio::task::spawn_blocking;
 
-use crate::library::{Found, Library, Result, Row};
+use super::library::{Found, Library, Result, Row};
 
 /// Searches. When the future is dropped, because the user has typed on, the search stops as well.
 pub async fn search(library: Arc<Library>, vector: Vec<f32>, k: usize) -> Result<Found> {

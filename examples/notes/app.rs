@@ -3,9 +3,9 @@
 use std::io::{BufRead, Write};
 use std::path::Path;
 
-use crate::embedder::Embedder;
-use crate::notes::{Changes, Draft, Note, Notes, Result, Written};
-use crate::words::Words;
+use super::embedder::Embedder;
+use super::notes::{Changes, Draft, Note, Notes, Result, Written};
+use super::words::Words;
 
 pub const HELP: &str = "  \
   add TEXT #tag…     store a note         find WORDS #tag…  search by meaning

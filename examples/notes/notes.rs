@@ -9,7 +9,7 @@ use nestling::redb::{
 };
 use nestling::{CollectionDefinition, Metric, Store, WriteTransaction};
 
-use crate::embedder::Embedder;
+use super::embedder::Embedder;
 
 /// Named after the model that its vectors are comparable with: another model would go into another collection.
 const VECTORS: CollectionDefinition = CollectionDefinition::new("all-MiniLM-L6-v2", 384, Metric::Cosine);

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::iter;
 
-use crate::embedder::Embedder;
-use crate::words::{self, Words};
+use super::embedder::Embedder;
+use super::words::{self, Words};
 
 /// Embeds by the dictionary entries in `examples/data` and their vectors.
 ///

@@ -7,7 +7,7 @@ use std::path::Path;
 use nestling::redb::{ReadableTable, TableDefinition};
 use nestling::{CollectionDefinition, Hits, Metric, ReadTransaction, Store};
 
-use crate::pictures::{COLOURS, Picture, SHAPES};
+use super::pictures::{COLOURS, Picture, SHAPES};
 
 /// The directions of edges: alike whatever the contrast, hence the cosine.
 const BY_SHAPE: CollectionDefinition = CollectionDefinition::new("by shape", SHAPES, Metric::Cosine);

@@ -10,14 +10,13 @@
 //! counted, and the default settings must find 98 of 100. At the border, where f32 and f64 disagree, either answer is right: radii are put
 //! in the middle between two distances.
 
-#[path = "common/words.rs"]
-mod words;
-
 use std::collections::BTreeSet;
 
 use nestling::{Codes, Collection, CollectionDefinition, Durability, Error, Hit, Metric, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use crate::words;
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
 const CODES: [Codes; 2] = [Codes::SevenBit, Codes::None];

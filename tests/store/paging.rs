@@ -6,14 +6,13 @@
 //! meanwhile, each page sorted, and pages from near to far as well as a search could do it. Completeness is tested to the last vector,
 //! the order is measured against plain loops in f64.
 
-#[path = "common/words.rs"]
-mod words;
-
 use std::collections::BTreeSet;
 
 use nestling::{Codes, Collection, CollectionDefinition, Error, Hit, Metric, Pages, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use crate::words;
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
 const CODES: [Codes; 2] = [Codes::SevenBit, Codes::None];

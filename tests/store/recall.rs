@@ -11,8 +11,7 @@ use nestling::{Codes, Collection, CollectionDefinition, Error, Metric, Store, Ve
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-#[path = "common/words.rs"]
-mod words;
+use crate::words;
 
 const ASKED: [f64; 3] = [0.9, 0.95, 0.99];
 /// By how much less may be delivered than was asked.

@@ -8,9 +8,6 @@
 //! documentation of [`Codes`] tells users by these figures when to switch codes off. Without codes the same data must be searched as
 //! well as any other, and everything else a collection does must go on as before.
 
-#[path = "common/words.rs"]
-mod words;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -18,6 +15,8 @@ use std::path::Path;
 use nestling::{Codes, Collection, CollectionDefinition, Durability, Metric, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use crate::words;
 
 const K: usize = 10;
 const EF: usize = 64;

@@ -20,9 +20,7 @@ use nestling::{
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-#[path = "common/words.rs"]
-mod words;
-use words::words;
+use crate::words::{self, words};
 
 const SEED: u64 = 20_261_122;
 const NOTES: CollectionDefinition =

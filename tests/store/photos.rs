@@ -4,7 +4,7 @@
 //! is compared with what brute force finds from the pictures themselves, and after any mix of imports and deletions all four places must
 //! hold the same photos. Since the pictures are painted it is known what is in them, so that "alike" has an answer.
 //!
-//! `NESTLING_PHOTOS_SEED=… cargo test --test photos` replays a failure.
+//! `NESTLING_PHOTOS_SEED=… cargo test --test store photos` replays a failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -19,9 +19,9 @@ use rand::{RngExt, SeedableRng};
 use album::{Album, Date, Look, Photo};
 use pictures::{Picture, Scene};
 
-#[path = "../examples/photos/album.rs"]
+#[path = "../../examples/photos/album.rs"]
 mod album;
-#[path = "../examples/photos/pictures.rs"]
+#[path = "../../examples/photos/pictures.rs"]
 mod pictures;
 
 const ALWAYS: RangeInclusive<Date> = 0..=Date::MAX;

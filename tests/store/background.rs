@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use library::{CHUNK, Library, Outcome, Progress, Row};
 
-#[path = "../examples/background/asynchronous.rs"]
+use crate::words;
+
+#[path = "../../examples/background/asynchronous.rs"]
 mod asynchronous;
-#[path = "../examples/background/library.rs"]
+#[path = "../../examples/background/library.rs"]
 mod library;
-#[path = "common/words.rs"]
-mod words;
 
 /// The user's own key, away from those of imports.
 const OWN: u64 = 1 << 32;

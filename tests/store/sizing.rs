@@ -3,10 +3,9 @@
 //! An app's author decides by them whether the store fits a phone. They are simple on purpose, so they hold within a tenth on data like
 //! embeddings, where nodes have about 1.4 m neighbours on layer 0.
 
-#[path = "common/words.rs"]
-mod words;
-
 use nestling::{Codes, CollectionDefinition, Element, Metric, Store};
+
+use crate::words;
 
 /// As in `src/guide/sizing.md`.
 struct Formula {

@@ -4,7 +4,7 @@
 //! a deleted note that is still found, a tag that counts what is gone, an edit whose vector is that of the old text. The
 //! example's own code runs here, beside a plain map that does the same, through edits, deletions, aborts and deaths.
 //!
-//! `NESTLING_NOTES_SEED=… cargo test --test notes` replays a failure.
+//! `NESTLING_NOTES_SEED=… cargo test --test store notes_app` replays a failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -20,18 +20,17 @@ use rand::{RngExt, SeedableRng};
 use embedder::Embedder;
 use notes::{Draft, Note, Notes};
 use word_vectors::WordVectors;
-use words::Words;
 
-#[path = "../examples/notes/app.rs"]
+use crate::words::{self, Words};
+
+#[path = "../../examples/notes/app.rs"]
 mod app;
-#[path = "../examples/notes/embedder.rs"]
+#[path = "../../examples/notes/embedder.rs"]
 mod embedder;
-#[path = "../examples/notes/notes.rs"]
+#[path = "../../examples/notes/notes.rs"]
 mod notes;
-#[path = "../examples/notes/word_vectors.rs"]
+#[path = "../../examples/notes/word_vectors.rs"]
 mod word_vectors;
-#[path = "common/words.rs"]
-mod words;
 
 const SEED: &str = "NESTLING_NOTES_SEED";
 const CRASH_IN: &str = "NESTLING_NOTES_CRASH_IN";
@@ -213,7 +212,7 @@ fn a_crash_keeps_the_last_commit_whole() {
     let before = everything(&path);
     for after in ["", "begin\nedit 500 Nothing of this #x\ndelete 7\nadd And nothing of that #y\n"] {
         let output = Command::new(env::current_exe().unwrap())
-            .args(["crash_child", "--exact", "--ignored", "--nocapture"])
+            .args(["notes_app::crash_child", "--exact", "--ignored", "--nocapture"])
             .envs([(CRASH_IN, path.as_os_str()), (CRASH_AFTER, after.as_ref())])
             .output()
             .unwrap();

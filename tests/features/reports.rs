@@ -1,5 +1,4 @@
 //! What the store reports can be written as JSON, under the names that it is documented by (feature `serde`).
-#![cfg(feature = "serde")]
 
 use nestling::{Codes, CollectionDefinition, Element, Metric, Store};
 use serde_json::{Value, json};

@@ -12,8 +12,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-#[path = "common/words.rs"]
-mod words;
+use crate::words;
 
 const VECTORS: CollectionDefinition = CollectionDefinition::new("vectors", words::DIMENSION, Metric::Cosine);
 const TEXTS: TableDefinition<u64, &str> = TableDefinition::new("texts");

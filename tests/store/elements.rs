@@ -4,10 +4,9 @@
 //! and storing it again (by an update, a backup, a compaction, a repair) changes no bit. How far rounding itself moves what is found
 //! is measured on the 5,000 words, against the exact order of the vectors as they were given.
 
-#[path = "common/words.rs"]
-mod words;
-
 use nestling::{Codes, Collection, CollectionDefinition, Element, Error, Metric, Store, VectorDefect};
+
+use crate::words;
 
 const WORDS: CollectionDefinition = CollectionDefinition::new("words", words::DIMENSION, Metric::Cosine);
 const K: usize = 10;

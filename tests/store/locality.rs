@@ -9,7 +9,7 @@
 //! whose pages are nearly all there are in a small collection; so what is *loaded* is measured with narrow ones, in collections
 //! that are large beside them.
 //!
-//! `NESTLING_LOCALITY_N=50000 cargo test --release --test locality -- --nocapture` adds larger sizes, and bytes.
+//! `NESTLING_LOCALITY_N=50000 cargo test --release --test store locality -- --nocapture` adds larger sizes, and bytes.
 
 use std::path::Path;
 

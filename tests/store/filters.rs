@@ -6,9 +6,6 @@
 //! drawn at random, from near the query and from far away, from half of the collection down to one vector, as sets and as closures; and for
 //! each the number of hits is exact, their order and distances are those of brute force over what passes, and recall has a floor.
 
-#[path = "common/words.rs"]
-mod words;
-
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +16,8 @@ use nestling::{Codes, Collection, CollectionDefinition, Hit, KeySet, Metric, Que
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+
+use crate::words;
 
 const K: usize = 10;
 const SEED: u64 = 20;
@@ -388,21 +387,4 @@ fn a_budget_bounds_a_search_and_tells() {
     assert!(collection.query(query).cancel(&flag).run().unwrap().is_partial());
     flag.store(false, Ordering::Relaxed);
     assert!(!collection.query(query).cancel(&flag).run().unwrap().is_partial());
-}
-
-/// Sets of keys as apps with tags keep them.
-#[cfg(feature = "roaring")]
-#[test]
-fn treemaps_are_sets() {
-    let library = Library::new(WORDS);
-    let collection = library.words();
-    let query = &library.queries[17];
-    for step in [2, 100, 5000] {
-        let slice: Vec<u64> = (0..15_000).filter(|key| key % step == 3 % step).chain([u64::MAX]).collect();
-        let treemap: roaring::RoaringTreemap = slice.iter().copied().collect();
-        let by_slice = collection.query(query).k(K).among(&slice).run().unwrap();
-        let by_treemap = collection.query(query).k(K).among(&treemap).run().unwrap();
-        assert_eq!(by_slice, by_treemap, "every {step}th key");
-        assert!(!by_slice.is_empty());
-    }
 }
