@@ -23,6 +23,7 @@ mod lifecycle;
 mod locality;
 mod misuse;
 mod notes_app;
+mod oldest_rust;
 mod paging;
 mod photos;
 mod quickstart;
