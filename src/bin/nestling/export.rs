@@ -118,8 +118,14 @@ struct Target {
     writer: BufWriter<Box<dyn Write>>,
     path: PathBuf,
     /// `None` for standard output, and once the file is whole.
-    unfinished: Option<PathBuf>,
+    unfinished: Option<Unfinished>,
     bytes: u64,
+}
+
+/// What the writer writes to, under the name that it has until it is whole.
+struct Unfinished {
+    path: PathBuf,
+    file: File,
 }
 
 impl Target {
@@ -135,7 +141,9 @@ impl Target {
             let mut name = path.file_name().map(OsString::from).unwrap_or_default();
             name.push(".partial");
             let unfinished = path.with_file_name(name);
-            (Box::new(File::create(&unfinished).map_err(failed)?), Some(unfinished))
+            let file = File::create(&unfinished).map_err(failed)?;
+            let writer = file.try_clone().map_err(failed)?;
+            (Box::new(writer), Some(Unfinished { path: unfinished, file }))
         };
         let writer = BufWriter::with_capacity(1 << 18, writer);
         Ok(Self { writer, path: path.to_owned(), unfinished, bytes: 0 })
@@ -148,18 +156,35 @@ impl Target {
         Failure::Export { path: self.path.clone(), source }
     }
 
-    /// Gives the file its name; tells its size.
+    /// Gives the file its name; tells its size. A power cut leaves what the name stood for before, or all of the new file.
     fn finish(mut self) -> Result<u64, Failure> {
         self.writer.flush().map_err(|e| self.failed(e))?;
-        if let Some(unfinished) = self.unfinished.take() {
-            let renamed = fs::rename(&unfinished, &self.path);
-            renamed.map_err(|e| {
-                self.unfinished = Some(unfinished);
-                self.failed(e)
-            })?;
+        if let Some(unfinished) = &self.unfinished {
+            unfinished.become_whole(&self.path).map_err(|e| self.failed(e))?;
+            self.unfinished = None;
         }
         Ok(self.bytes)
     }
+}
+
+impl Unfinished {
+    fn become_whole(&self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, path)?;
+        sync_directory_of(path)
+    }
+}
+
+#[cfg(not(windows))]
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Windows has no such thing.
+#[cfg(windows)]
+fn sync_directory_of(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 impl Write for Target {
@@ -178,7 +203,7 @@ impl Drop for Target {
     /// What was not finished is of no use, and is removed as well as it can be.
     fn drop(&mut self) {
         if let Some(unfinished) = &self.unfinished {
-            let _ = fs::remove_file(unfinished);
+            let _ = fs::remove_file(&unfinished.path);
         }
     }
 }
