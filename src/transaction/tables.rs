@@ -15,7 +15,33 @@ use crate::error::Result;
 /// A table in a snapshot. It keeps the snapshot alive, and so does what it lends.
 ///
 /// It has the reading methods of redb's `ReadableTable` without implementing that trait, whose signatures depend on redb's
-/// features.
+/// features. Code that is to read in write transactions as well is written for the trait:
+///
+/// ```
+/// use nestling::Store;
+/// use nestling::redb::{ReadableTable, StorageError, TableDefinition};
+///
+/// const TITLES: TableDefinition<u64, &str> = TableDefinition::new("titles");
+///
+/// fn title(titles: &impl ReadableTable<u64, &'static str>, key: u64) -> Result<Option<String>, StorageError> {
+///     Ok(titles.get(key)?.map(|title| title.value().to_owned()))
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let store = Store::open(dir.path().join("app.nestling"))?;
+/// let tx = store.begin_write()?;
+/// {
+///     let mut titles = tx.open_table(TITLES)?;
+///     titles.insert(7, "a walk along the beach")?;
+///     assert_eq!(title(&titles, 7)?.as_deref(), Some("a walk along the beach"));
+/// }
+/// tx.commit()?;
+/// let titles = store.begin_read()?.open_table(TITLES)?;
+/// assert_eq!(title(titles.as_redb(), 7)?.as_deref(), Some("a walk along the beach"));
+/// # Ok(())
+/// # }
+/// ```
 pub struct ReadTable<K: Key + 'static, V: Value + 'static> {
     table: ReadOnlyTable<K, V>,
     _published: Arc<Published>,
@@ -24,6 +50,11 @@ pub struct ReadTable<K: Key + 'static, V: Value + 'static> {
 impl<K: Key + 'static, V: Value + 'static> ReadTable<K, V> {
     pub(super) fn new(table: ReadOnlyTable<K, V>, published: Arc<Published>) -> Self {
         Self { table, _published: published }
+    }
+
+    /// The table as redb has it, for code that is to read tables of write transactions as well.
+    pub fn as_redb(&self) -> &impl ReadableTable<K, V> {
+        &self.table
     }
 
     /// The value of a key.
@@ -74,6 +105,11 @@ pub struct ReadMultimapTable<K: Key + 'static, V: Key + 'static> {
 impl<K: Key + 'static, V: Key + 'static> ReadMultimapTable<K, V> {
     pub(super) fn new(table: ReadOnlyMultimapTable<K, V>, published: Arc<Published>) -> Self {
         Self { table, _published: published }
+    }
+
+    /// The table as redb has it, for code that is to read tables of write transactions as well: see [`ReadTable`].
+    pub fn as_redb(&self) -> &impl ReadableMultimapTable<K, V> {
+        &self.table
     }
 
     /// The values of a key, in order.
