@@ -21,6 +21,7 @@ mod journal;
 mod layers;
 mod lifecycle;
 mod locality;
+mod migrate;
 mod misuse;
 mod notes_app;
 mod oldest_rust;
