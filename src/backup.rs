@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::io::{Attached, Image};
 use crate::site::Site;
+use crate::trace::span;
 use crate::transaction::{Borrowed, Published, STORE_FILE, Shared, Stored, open_database};
 use crate::vectors::copy_segment;
 
@@ -31,6 +32,7 @@ pub struct Backup {
 }
 
 pub(crate) fn backup(shared: &Shared, path: &Path) -> Result<Backup> {
+    let span = span!(INFO, "backup" [commit, bytes], to = %path.display()).entered();
     let site = Site::begin(path)?;
     let (published, image) = pin(shared, &site)?;
     let source = &shared.engine.directory;
@@ -45,6 +47,7 @@ pub(crate) fn backup(shared: &Shared, path: &Path) -> Result<Backup> {
     let commit = published.commit;
     drop(published);
     site.finish()?;
+    span.record("commit", commit).record("bytes", bytes);
     Ok(Backup { commit, bytes })
 }
 

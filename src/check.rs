@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::graph::storage::{self, FreeKey};
 use crate::graph::{GraphSnapshot, Node};
 use crate::stats::reachable;
+use crate::trace::{span, warning};
 use crate::transaction::{Borrowed, Published, STORE_FILE, Shared, open_database};
 use crate::vectors::{Slot, file_name, orphans};
 
@@ -74,6 +75,7 @@ impl Report {
 }
 
 pub(crate) fn check(shared: &Shared) -> Result<Report> {
+    let span = span!(INFO, "check" [vectors, links, problems]).entered();
     let engine = &shared.engine;
     // With the writer's place taken the files hold still.
     let ledger = Borrowed::new(engine, engine.writer.acquire());
@@ -95,6 +97,11 @@ pub(crate) fn check(shared: &Shared) -> Result<Report> {
     // The next writer must not take this hold on the snapshot for a reader's.
     drop(published);
     drop(ledger);
+    let problems = report.problems.len();
+    span.record("vectors", report.vectors).record("links", report.links).record("problems", problems);
+    if !report.is_clean() {
+        warning!(problems, "the store is damaged; the report tells where");
+    }
     Ok(report)
 }
 

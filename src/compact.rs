@@ -16,6 +16,7 @@ use crate::graph::numbering::Numbering;
 use crate::graph::rows::{SegmentRow, StateRow};
 use crate::graph::storage;
 use crate::opening::load_collections;
+use crate::trace::span;
 use crate::transaction::{Engine, Ledger, Stored, WriterSlot};
 use crate::vectors::{Segment, SegmentSet};
 
@@ -34,6 +35,7 @@ pub struct Compaction {
 
 /// Nobody else uses the engine.
 pub(crate) fn compact(engine: &mut Engine) -> Result<Compaction> {
+    let span = span!(INFO, "compact" [bytes_before, bytes_after, vectors]).entered();
     engine.check_usable()?;
     let bytes_before = engine.directory.bytes_on_disk()?;
     if let Some(mut ledger) = engine.writer.take() {
@@ -53,7 +55,9 @@ pub(crate) fn compact(engine: &mut Engine) -> Result<Compaction> {
     engine.compact_database()?;
     let stored = Stored::read(&*engine.begin_read()?)?;
     engine.writer = WriterSlot::new(Ledger::new(stored.commit(), stored.journal()));
-    Ok(Compaction { bytes_before, bytes_after: engine.directory.bytes_on_disk()?, vectors })
+    let bytes_after = engine.directory.bytes_on_disk()?;
+    span.record("bytes_before", bytes_before).record("bytes_after", bytes_after).record("vectors", vectors);
+    Ok(Compaction { bytes_before, bytes_after, vectors })
 }
 
 fn rewrite(engine: &Engine, stored: &Stored, collection: &CollectionSnapshot) -> Result<()> {

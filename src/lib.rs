@@ -65,6 +65,30 @@
 //! - Files are mapped: on network shares and removable disks use [`VectorAccess::Copy`].
 //! - Tested on Linux x86-64. Written for macOS, Windows, Android, iOS, and aarch64 as well, and not yet tested there.
 //!
+//! # Features
+//!
+//! None is on by default, and each only adds.
+//!
+//! - `roaring`: [`Query::among`] takes the crate roaring's `RoaringTreemap`.
+//! - `serde`: [`Parameters`], [`Hit`], [`Stats`], [`Report`] and the like implement `Serialize`.
+//! - `tracing`: spans and events of the crate [tracing](https://docs.rs/tracing), with the target `nestling`. Without a subscriber they cost
+//!   a search next to nothing.
+//! - `cli`: the command line tool.
+//!
+//! | span | level | around | fields |
+//! |---|---|---|---|
+//! | `open` | info | [`Store::open`], [`Builder::open`] | `path`, `read_only`, `created`, `commit` |
+//! | `write` | debug | a write transaction, from when it has the writer's place to its end; not entered | `outcome`: committed, failed or aborted |
+//! | `commit` | debug | [`WriteTransaction::commit`]; a child of its `write` | `durability`, `commit`, link `rows` written, `bytes` written since the transaction began |
+//! | `fold` | debug | in a `commit`, the folding of the journal into the tables | journal `entries` removed, `links` written |
+//! | `search` | debug | [`Query::run`], [`Collection::search`] | `collection`, `k`, `ef`, `strategy`, `distances`, `hits`, `partial` |
+//! | `within`, `page` | debug | [`Within::run`]; a page of [`Collection::browse`] | as for `search`; `within` has a `radius` for `k` |
+//! | `check`, `compact` | info | [`Store::check`], [`Store::compact`] | `vectors`; `links`, `problems`; `bytes_before`, `bytes_after` |
+//! | `backup`, `repair` | info | [`Store::backup`], [`Store::repair`] | `to`; `commit`, `bytes`; `from` |
+//!
+//! Events are warnings: a crash has left something that was mended or removed at opening, a check has found damage, a commit has failed, the
+//! store takes no more writes. Searches of [`Collection::search_many`] run on rayon's threads, where their spans have no parent.
+//!
 //! # Files
 //!
 //! ```text
@@ -99,6 +123,7 @@ mod repair;
 mod site;
 mod stats;
 mod store;
+mod trace;
 mod transaction;
 mod vectors;
 

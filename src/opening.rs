@@ -11,6 +11,7 @@ use crate::graph::rows::{CollectionRow, SegmentRow, StateRow};
 use crate::graph::storage::{self, STORE_FORMAT};
 use crate::io::{Directory, FileBackend};
 use crate::site::TEMPORARY_FILE;
+use crate::trace::warning;
 use crate::transaction::{Engine, STORE_FILE, Stored};
 use crate::vectors::{Geometry, HEADER_LEN, SegmentSet, file_name, orphans, sniff_uuid};
 
@@ -22,6 +23,7 @@ pub(crate) fn create(directory: &Arc<Directory>) -> Result<()> {
     };
     if directory.join(TEMPORARY_FILE).exists() {
         directory.remove(TEMPORARY_FILE).map_err(fail("remove", TEMPORARY_FILE))?;
+        warning!("a crash has left the store half created; it is created anew");
     }
     let file = directory.create(TEMPORARY_FILE).map_err(fail("create", TEMPORARY_FILE))?;
     let backend = FileBackend::new(file).map_err(fail("open", TEMPORARY_FILE))?;
@@ -146,6 +148,7 @@ pub(crate) fn sweep(
         if sniff_uuid(&header) == Some(state.store) || never_written {
             // A failure costs space, and no more: the next opening tries again.
             let _ = directory.remove(&name);
+            warning!(file = %name, "a crash has left a segment that no commit names; it is removed");
         }
     }
     Ok(())

@@ -26,6 +26,7 @@ use crate::opening::{create, new_state};
 use crate::options::{Codes, CollectionDefinition, Metric, Parameters};
 use crate::site::Site;
 use crate::store::Store;
+use crate::trace::span;
 use crate::transaction::{Durability, STORE_FILE, open_database};
 use crate::vectors::{Described, Geometry, Remains, Slot, described};
 
@@ -83,6 +84,7 @@ impl Store {
 }
 
 fn repair(from: &Path, to: &Path) -> Result<Repair> {
+    let _span = span!(INFO, "repair", from = %from.display(), to = %to.display()).entered();
     let source = Arc::new(Directory::new(from.to_owned(), None));
     let (headers, unknown_segments) = described(&source)?;
     if headers.is_empty() && unknown_segments == 0 && !source.join(STORE_FILE).exists() {

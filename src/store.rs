@@ -14,6 +14,7 @@ use crate::io::{Counters, Directory, Observer, StoreLock};
 use crate::opening::{create, load_collections, sweep};
 use crate::site::{Contents, Site, create_directory};
 use crate::stats::Stats;
+use crate::trace::span;
 use crate::transaction::{
     Engine, Ledger, Published, ReadTransaction, STORE_FILE, Shared, Stored, WriteTransaction, open_database,
 };
@@ -301,6 +302,8 @@ impl Builder {
     /// As [`Store::open`], and [`Error::StoreNotFound`] where creating is forbidden.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
+        let span = span!(INFO, "open" [created, commit], path = %path.display(), read_only = self.read_only)
+            .entered();
         let directory = Directory::new(path.to_owned(), self.observer.clone());
         #[cfg(nestling_defects)]
         let directory = directory.with_defect(self.defect);
@@ -320,12 +323,17 @@ impl Builder {
         match Contents::of(&directory)? {
             Contents::Store if !self.open_existing => return Err(exists()),
             Contents::Store => {}
-            Contents::Nothing | Contents::Unfinished if create_allowed => create(&directory)?,
+            Contents::Nothing | Contents::Unfinished if create_allowed => {
+                create(&directory)?;
+                span.record("created", true);
+            }
             Contents::Nothing | Contents::Unfinished => {
                 return Err(Error::StoreNotFound { path: path.to_owned() });
             }
         }
-        self.open_store(&directory, lock)
+        let store = self.open_store(&directory, lock)?;
+        span.record("commit", store.shared.current.load().commit);
+        Ok(store)
     }
 
     /// Opens a store that is being made.

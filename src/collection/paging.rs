@@ -15,6 +15,7 @@ use crate::error::{Error, Result, VectorSubject};
 use crate::graph::GraphSnapshot;
 use crate::hnsw::{Browse, Reach, Scratch, Space};
 use crate::options::Codes;
+use crate::trace::span;
 
 /// Pages of hits, from near to far; see [`Collection::browse`].
 ///
@@ -159,7 +160,12 @@ impl Iterator for Pages {
         if std::mem::replace(&mut self.ended, true) {
             return None;
         }
+        let span = span!(DEBUG, "page" [ef, strategy, distances, hits, partial], collection = %self.collection.name(), k = self.page_size);
+        let span = span.entered();
         let page = dispatch!(InstructionSet::best(), kernel => self.page(kernel));
+        if let Ok(page) = &page {
+            page.record_in(&span);
+        }
         self.ended = page.as_ref().map_or(true, |hits| hits.is_empty());
         page.map(|hits| (!hits.is_empty()).then_some(hits)).transpose()
     }

@@ -19,6 +19,7 @@ use crate::error::{Error, Result, VectorSubject};
 use crate::graph::{GraphSnapshot, PAGE_SLOTS};
 use crate::hnsw::{Candidate, Scratch, Space, Width, descend, search_layer};
 use crate::options::Codes;
+use crate::trace::{self, span};
 use crate::vectors::Slot;
 
 /// The `ef` of a search that does not state one.
@@ -84,6 +85,18 @@ pub struct Hits {
 }
 
 impl Hits {
+    /// Tells the search's span what it did.
+    pub(super) fn record_in(&self, span: &trace::Span) {
+        if !trace::is_enabled(span) {
+            return;
+        }
+        let QueryStatistics { strategy, ef, distances, .. } = self.statistics;
+        span.record("strategy", format!("{strategy:?}").as_str())
+            .record("ef", ef)
+            .record("distances", distances);
+        span.record("hits", self.hits.len()).record("partial", self.is_partial);
+    }
+
     /// What the search did.
     pub fn statistics(&self) -> QueryStatistics {
         self.statistics
@@ -330,6 +343,14 @@ impl<'a> Query<'a> {
     /// [`Error::KeyNotFound`] for a search by a key that is not there, [`Error::InvalidParameter`] for a recall out of range,
     /// [`Error::Corrupted`] when stored bytes do not verify.
     pub fn run(self) -> Result<Hits> {
+        let span = span!(DEBUG, "search" [ef, strategy, distances, hits, partial], collection = %self.view.state.name, k = self.k);
+        let span = span.entered();
+        let hits = self.search()?;
+        hits.record_in(&span);
+        Ok(hits)
+    }
+
+    fn search(self) -> Result<Hits> {
         self.check_effort()?;
         let view = self.view;
         let parameters = &view.state.parameters;

@@ -15,6 +15,7 @@ use crate::error::{Error, Result, VectorSubject};
 use crate::graph::GraphSnapshot;
 use crate::hnsw::{Browse, Candidate, Reach, Space, inside};
 use crate::options::Codes;
+use crate::trace::span;
 
 /// Where more than one in so many vectors lies within the radius, all are compared: the walk costs that much more for each vector.
 const SCAN_SHARE: usize = 8;
@@ -83,6 +84,14 @@ impl<'a> Within<'a> {
     /// [`Error::InvalidParameter`] for a radius that is NaN, [`Error::WrongDimension`] and [`Error::InvalidVector`] for a query that
     /// no distance can be computed with, [`Error::Corrupted`] when stored bytes do not verify.
     pub fn run(self) -> Result<Hits> {
+        let span = span!(DEBUG, "within" [ef, strategy, distances, hits, partial], collection = %self.view.state.name, radius = self.radius);
+        let span = span.entered();
+        let hits = self.search()?;
+        hits.record_in(&span);
+        Ok(hits)
+    }
+
+    fn search(self) -> Result<Hits> {
         let Self { view, radius, .. } = self;
         if radius.is_nan() {
             return Err(Error::InvalidParameter {

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::defect::Defect;
 use super::image::{Attached, Image};
 use crate::error::{Error, Result};
+use crate::trace::warning;
 
 /// One operation on the store's directory, as an [`Observer`] sees it. Files are named relative to the directory.
 #[derive(Debug, Clone, Copy)]
@@ -144,7 +145,9 @@ impl Directory {
 
     /// From here on every write, length change and sync through this directory fails. There is no way back but reopening.
     pub(crate) fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+        if !self.poisoned.swap(true, Ordering::Release) {
+            warning!(path = %self.path.display(), "a write or sync has failed; the store takes no more of them");
+        }
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {

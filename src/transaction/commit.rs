@@ -16,6 +16,7 @@ use crate::graph::rows::{SegmentRow, StateRow};
 use crate::graph::storage::{self, STORE_FORMAT};
 #[cfg(nestling_defects)]
 use crate::io::Defect;
+use crate::trace::span;
 use crate::vectors::Segment;
 
 /// A collection that a transaction has opened.
@@ -154,6 +155,7 @@ impl<'a> Commit<'a> {
 
     /// Brings the tables up to the commit before this one, but for links, of which there is a stretch.
     fn write_fold(&self, redb: &redb::WriteTransaction, fold: &Fold) -> Result<()> {
+        let _span = span!(DEBUG, "fold", entries = fold.remove.len(), links = fold.links.len()).entered();
         #[cfg(nestling_defects)]
         if self.engine.has(Defect::FoldOutsideOfTransaction) {
             return storage::remove_entries(redb, fold.remove.iter().copied());
@@ -222,7 +224,7 @@ impl<'a> Commit<'a> {
     }
 }
 
-fn writers(collections: &BTreeMap<Arc<str>, Parked>) -> impl Iterator<Item = &CollectionWriter> {
+pub(super) fn writers(collections: &BTreeMap<Arc<str>, Parked>) -> impl Iterator<Item = &CollectionWriter> {
     collections.values().filter_map(|parked| match parked {
         Parked::Here(writer) => Some(&**writer),
         Parked::InUse | Parked::Dropped => None,

@@ -8,6 +8,7 @@ use super::engine::STORE_FILE;
 use crate::error::{Error, Result};
 use crate::graph::storage::shielded;
 use crate::io::{Directory, FileBackend, ReadOnlyBackend};
+use crate::trace::warning;
 
 /// Opens `store.redb`, which must exist; read-only, what redb writes stays in memory.
 pub(crate) fn open_database(
@@ -24,6 +25,12 @@ pub(crate) fn open_database(
     }
     let mut builder = Database::builder();
     builder.set_cache_size(cache_size);
+    builder.set_repair_callback(|_session| {
+        warning!(
+            progress = _session.progress(),
+            "redb recovers its file after a crash, which takes reading all of it"
+        );
+    });
     let opened = shielded(|| {
         Ok(if read_only {
             builder.create_with_backend(ReadOnlyBackend::new(file).map_err(fail)?)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Key, MultimapTableDefinition, MultimapTableHandle, TableDefinition, TableHandle, Value};
 
-use super::commit::{Commit, Parked, account, dropped_segments, finish, publish};
+use super::commit::{Commit, Parked, account, dropped_segments, finish, publish, writers};
 use super::ledger::{Borrowed, Ledger};
 use super::published::{Published, Shared};
 use super::read::refuse_reserved;
@@ -16,6 +16,7 @@ use crate::graph::storage::{is_reserved, shielded};
 #[cfg(nestling_defects)]
 use crate::io::Defect;
 use crate::options::CollectionDefinition;
+use crate::trace::{self, span, warning};
 
 /// Whether a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +46,9 @@ pub struct WriteTransaction {
     /// `None` once the transaction has ended.
     open: Option<Open>,
     shared: Arc<Shared>,
+    span: trace::Span,
+    /// Bytes that the store had written when the transaction began.
+    written_before: u64,
 }
 
 /// What is given up when the transaction ends.
@@ -91,7 +95,9 @@ impl WriteTransaction {
                 base: shared.current.load_full(),
                 reusable,
                 open: Some(Open { redb, ledger }),
+                written_before: shared.engine.directory.counters().bytes_written,
                 shared,
+                span: span!(DEBUG, "write"[outcome]),
             }),
             Err(e) => {
                 shared.engine.writer.release(ledger);
@@ -248,8 +254,14 @@ impl WriteTransaction {
             self.roll_back()?;
             return Err(Error::TransactionFailed);
         }
+        let span =
+            span!(child of &self.span, DEBUG, "commit" [commit, rows, bytes], durability = ?self.durability);
+        let span = span.entered();
         let engine = self.shared.engine.clone();
         let collections = std::mem::take(&mut *self.collections());
+        if trace::is_enabled(&span) {
+            span.record("rows", writers(&collections).map(|writer| writer.row_counts().touched).sum::<u64>());
+        }
         let Some(Open { mut redb, ledger }) = self.open.take() else {
             return Err(Error::TransactionFailed);
         };
@@ -281,10 +293,15 @@ impl WriteTransaction {
                 if self.durability == Durability::Immediate {
                     engine.made_durable(&mut ledger);
                 }
+                let bytes = engine.directory.counters().bytes_written - self.written_before;
+                span.record("commit", commit).record("bytes", bytes);
+                self.span.record("outcome", "committed");
                 Ok(())
             }
             Err(e) => {
                 discard(&collections);
+                warning!(error = %e, "a commit has failed");
+                self.span.record("outcome", "failed");
                 Err(e)
             }
         };
@@ -296,6 +313,7 @@ impl WriteTransaction {
 
     fn roll_back(&mut self) -> Result<()> {
         let Some(Open { redb, ledger }) = self.open.take() else { return Ok(()) };
+        self.span.record("outcome", "aborted");
         discard(&std::mem::take(&mut *self.collections()));
         let result = shielded(|| Ok(redb.abort()?));
         self.shared.engine.writer.release(ledger);

@@ -2,5 +2,7 @@
 
 #[cfg(feature = "serde")]
 mod reports;
+#[cfg(feature = "tracing")]
+mod spans;
 #[cfg(feature = "roaring")]
 mod treemaps;

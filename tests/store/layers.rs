@@ -11,7 +11,8 @@ use std::fs;
 use std::path::Path;
 
 /// The modules from the bottom up. A file may use its own module and those before it.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
+    "trace",
     "error",
     "options",
     "archive",
