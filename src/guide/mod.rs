@@ -2,6 +2,7 @@
 //!
 //! - [`concepts`]: stores, collections, keys, transactions, snapshots.
 //! - [`parameters`]: metric, `m`, `ef_construction`, `ef` or a recall, codes.
+//! - [`vectors`]: ndarray, half precision and bytes, in and out.
 //! - [`sizing`]: what n vectors take, on disk and in memory.
 //! - [`concurrency`]: a UI thread and a background writer, async code, cancelling.
 //! - [`durability`]: what is promised, what is assumed, what was tested.
@@ -13,6 +14,9 @@ pub mod concepts {}
 
 #[doc = include_str!("parameters.md")]
 pub mod parameters {}
+
+#[doc = include_str!("vectors.md")]
+pub mod vectors {}
 
 #[doc = include_str!("sizing.md")]
 pub mod sizing {}
