@@ -1,5 +1,7 @@
 //! What a collection is: its name, dimension, metric and parameters.
 
+use std::fmt::Display;
+
 use crate::error::{Error, Result};
 
 /// How far two vectors are from each other. Smaller is nearer under every metric.
@@ -276,24 +278,32 @@ impl<'a> CollectionDefinition<'a> {
             codes: self.codes.unwrap_or(stored.codes),
             element: self.element.unwrap_or(stored.element),
         };
-        let compare = |parameter, stored: String, stated: String| {
-            if stored == stated {
-                Ok(())
-            } else {
-                Err(Error::DefinitionMismatch { collection: self.name.to_owned(), parameter, stored, stated })
-            }
-        };
-        compare("dimension", stored.dimension.to_string(), stated.dimension.to_string())?;
-        compare("metric", stored.metric.to_string(), stated.metric.to_string())?;
-        compare("m", stored.m.to_string(), stated.m.to_string())?;
-        compare("m0", stored.m0.to_string(), stated.m0.to_string())?;
-        compare("seed", stored.seed.to_string(), stated.seed.to_string())?;
-        compare("codes", stored.codes.to_string(), stated.codes.to_string())?;
-        compare("element", stored.element.to_string(), stated.element.to_string())?;
+        let collection = self.name;
+        compare(collection, "dimension", stored.dimension, stated.dimension)?;
+        compare(collection, "metric", stored.metric, stated.metric)?;
+        compare(collection, "m", stored.m, stated.m)?;
+        compare(collection, "m0", stored.m0, stated.m0)?;
+        compare(collection, "seed", stored.seed, stated.seed)?;
+        compare(collection, "codes", stored.codes, stated.codes)?;
+        compare(collection, "element", stored.element, stated.element)?;
         // After the comparisons, as a mismatch says more. What is stored must go on to be valid with what is stated.
         stated.validate()?;
         Ok(stated)
     }
+}
+
+/// As values: written out only where they differ, since every snapshot's collection is opened by way of here.
+fn compare<T: PartialEq + Display>(
+    collection: &str,
+    parameter: &'static str,
+    stored: T,
+    stated: T,
+) -> Result<()> {
+    if stored == stated {
+        return Ok(());
+    }
+    let (stored, stated) = (stored.to_string(), stated.to_string());
+    Err(Error::DefinitionMismatch { collection: collection.to_owned(), parameter, stored, stated })
 }
 
 const MAX_NAME: usize = 255;
