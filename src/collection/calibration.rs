@@ -18,7 +18,8 @@
 
 use rayon::prelude::*;
 
-use super::query::{Hit, Query};
+use super::hits::Hit;
+use super::query::Query;
 use super::view::View;
 use crate::error::Result;
 use crate::graph::PAGE_SLOTS;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::query::{Hit, Hits};
+use super::hits::{Hit, Hits};
 
 /// A set of keys to search among, for [`Query::among`](super::Query::among).
 ///

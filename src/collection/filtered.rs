@@ -9,8 +9,9 @@
 use super::budget::Budget;
 use super::code_space::{CodeSpace, CodedQuery};
 use super::filter::{Filter, KeySet};
+use super::hits::{Hit, Hits, QueryStatistics, Strategy, nearer};
 use super::index::{Comparison, Index};
-use super::query::{Hit, Hits, QueryStatistics, Search, Strategy, VECTORS_AHEAD, nearer, with_scratch};
+use super::search::{Search, VECTORS_AHEAD, with_scratch};
 use super::vector_space::VectorQuery;
 use super::view::View;
 use crate::distance::Kernel;

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::iter::FusedIterator;
 
 use super::code_space::{CodeSpace, CodedQuery};
+use super::hits::{Hit, Hits, QueryStatistics, Strategy, nearer};
 use super::index::{Comparison, Index};
 use super::input::check_vector;
-use super::query::{DEFAULT_EF, Hit, Hits, QueryStatistics, Strategy, nearer};
+use super::query::DEFAULT_EF;
 use super::read::Collection;
 use super::vector_space::{VectorQuery, VectorSpace};
 use super::view::View;

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use super::code_space::{CodeSpace, CodedQuery};
+use super::hits::{Hit, Hits, QueryStatistics, Strategy, nearer};
 use super::index::{Comparison, Index};
 use super::input::check_vector;
-use super::query::{
-    DEFAULT_EF, Hit, Hits, QueryStatistics, Search, Strategy, VECTORS_AHEAD, is_small, nearer, with_scratch,
-};
+use super::query::DEFAULT_EF;
+use super::search::{Search, VECTORS_AHEAD, is_small, with_scratch};
 use super::vector_space::{VectorQuery, VectorSpace};
 use super::view::View;
 use crate::distance::{InstructionSet, Kernel, dispatch};

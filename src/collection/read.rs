@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::hits::{Hit, Hits};
 use super::input::check_vector;
 use super::paging::Pages;
-use super::query::{Hit, Hits, Query};
+use super::query::Query;
 use super::radius::Within;
 use super::state::CollectionSnapshot;
 use super::view::View;

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::hits::Hit;
 use super::input::check_stored;
-use super::query::{Hit, Query};
+use super::query::Query;
 use super::radius::Within;
 use super::read::{Keys, Vectors};
 use super::writer::{CollectionWriter, RowCounts};

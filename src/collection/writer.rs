@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::code_space::CodeSpace;
 use super::index::{Edited, Index};
-use super::query::with_scratch;
+use super::search::with_scratch;
 use super::state::{CollectionSnapshot, CollectionState};
 use super::vector_space::VectorSpace;
 use super::view::View;
