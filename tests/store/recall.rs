@@ -123,6 +123,25 @@ fn clusters_and_a_graph_that_is_too_sparse_are_no_exception() {
     }
 }
 
+/// Near-duplicates, more of each than there are places in the default list of candidates, crowd out what else there is to find. Whoever
+/// asks for a recall is given a longer list.
+#[test]
+fn crowds_of_near_duplicates_are_no_exception() {
+    const CROWDED: CollectionDefinition =
+        CollectionDefinition::new("crowded", words::DIMENSION, Metric::Cosine);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store")).unwrap();
+    let (mut stored, queries) = held_out_words();
+    let mut rng = StdRng::seed_from_u64(5);
+    for row in (0..stored.len()).step_by(50) {
+        let original = stored[row].clone();
+        let copies = (0..80).map(|_| original.iter().map(|x| x + rng.random_range(-0.001..0.001)).collect());
+        stored.extend(copies.collect::<Rows>());
+    }
+    insert(&store, CROWDED, 0, &stored);
+    assert_delivers("crowded", &open(&store, CROWDED), &queries, &[10]);
+}
+
 /// In the order of their clusters, so that what came last is not like the rest, and then replaced as a whole by others.
 #[test]
 fn what_was_asked_is_delivered_after_everything_was_replaced() {
