@@ -62,12 +62,7 @@ impl Library {
     /// Opens the library in a directory, and starts its writer.
     pub fn open(path: &Path) -> Result<Self> {
         let store = Arc::new(Store::open(path)?);
-        if store.begin_read()?.list_collections().is_empty() {
-            let tx = store.begin_write()?;
-            tx.open_collection(VECTORS)?;
-            tx.open_table(TEXTS)?;
-            tx.commit()?;
-        }
+        create(&store)?;
         let (jobs, receiver) = mpsc::channel();
         let writer = Writer { store: store.clone(), jobs: receiver, imports: VecDeque::new() };
         let writer = thread::Builder::new().name("writer".to_owned()).spawn(|| writer.run())?;
@@ -117,6 +112,15 @@ impl Library {
         let store = Arc::into_inner(self.store).ok_or("the store is in use")?;
         Ok(store.close()?)
     }
+}
+
+/// Makes table and collection where there are none, so that snapshots find them, empty as they may be. At every start, since an
+/// update of the app may have brought new ones to a store that exists.
+fn create(store: &Store) -> nestling::Result<()> {
+    let tx = store.begin_write()?;
+    tx.open_collection(VECTORS)?;
+    tx.open_table(TEXTS)?;
+    tx.commit()
 }
 
 fn found(hits: Hits, texts: &ReadTable<u64, &'static str>) -> Result<Found> {

@@ -71,7 +71,8 @@ fn open(directory: &Path) -> Result<Store, Box<dyn Error>> {
     Ok(store)
 }
 
-/// Makes table and collection where there are none, so that snapshots find them, empty as they may be.
+/// Makes table and collection where there are none, so that snapshots find them, empty as they may be. At every start, since an
+/// update of the app may have brought new ones to a store that exists.
 fn create(store: &Store) -> nestling::Result<()> {
     let tx = store.begin_write()?;
     tx.open_collection(NOTES)?;

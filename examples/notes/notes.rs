@@ -56,9 +56,7 @@ impl Notes {
     /// Opens the notes in a directory, which is created when there is none.
     pub fn open(path: &Path, embedder: Box<dyn Embedder>) -> Result<Self> {
         let store = Store::open(path)?;
-        if store.begin_read()?.list_collections().is_empty() {
-            create(&store)?;
-        }
+        create(&store)?;
         Ok(Self { store, embedder })
     }
 
@@ -125,7 +123,8 @@ impl Notes {
     }
 }
 
-/// Makes tables and collection, so that snapshots find them, empty as they may be.
+/// Makes tables and collection where there are none, so that snapshots find them, empty as they may be. At every start, since an
+/// update of the app may have brought new ones to a store that exists.
 fn create(store: &Store) -> Result<()> {
     let tx = store.begin_write()?;
     tx.open_collection(VECTORS)?;

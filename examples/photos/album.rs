@@ -48,9 +48,7 @@ impl Album {
     /// Opens the album in a directory, which is created when there is none.
     pub fn open(path: &Path) -> Result<Self> {
         let store = Store::open(path)?;
-        if store.begin_read()?.list_collections().is_empty() {
-            create(&store)?;
-        }
+        create(&store)?;
         Ok(Self { store })
     }
 
@@ -133,7 +131,8 @@ impl Album {
     }
 }
 
-/// Makes tables and collections, so that snapshots find them, empty as they may be.
+/// Makes tables and collections where there are none, so that snapshots find them, empty as they may be. At every start, since an
+/// update of the app may have brought new ones to a store that exists.
 fn create(store: &Store) -> Result<()> {
     let tx = store.begin_write()?;
     tx.open_collection(BY_SHAPE)?;

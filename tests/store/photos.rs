@@ -138,6 +138,31 @@ fn nothing_of_a_photo_stays_behind() {
     assert!(!reference.is_empty());
 }
 
+/// An app's update brings a collection and a table to an album that exists: the version before knew neither, here one that did not look
+/// at colours or dates. Making them only where a store is new would leave every user's old album without.
+#[test]
+fn an_update_of_the_app_adds_a_collection_and_a_table() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("album.nestling");
+    let album = Album::open(&path).unwrap();
+    let (old, _) = any_photo(&mut rng);
+    let picture = Scene::any(&mut rng).paint(&mut rng);
+    let [old_key] = album.import([(old.clone(), picture.clone())]).unwrap()[..] else { panic!("one photo") };
+    let tx = album.store().begin_write().unwrap();
+    assert!(tx.drop_collection("by colour").unwrap());
+    assert!(tx.delete_table(TableDefinition::<(Date, u64), ()>::new("by date")).unwrap());
+    tx.commit().unwrap();
+    drop(album);
+
+    let album = Album::open(&path).unwrap();
+    assert_eq!(album.photo(old_key).unwrap(), Some(old));
+    assert_eq!(album.alike(old_key, Look::Colour, ALWAYS, 5).unwrap(), []);
+    let new = [any_photo(&mut rng), (dated(20260714), picture)];
+    let keys = album.import(new.clone()).unwrap();
+    assert_eq!(album.alike(keys[1], Look::Colour, ALWAYS, 5).unwrap(), [(keys[0], new[0].0.clone())]);
+}
+
 /// What is stored, read without the example's code, is what the map has.
 fn compare(album: &Album, reference: &BTreeMap<u64, (Photo, Picture)>, round: usize) {
     let tx = album.store().begin_read().unwrap();
