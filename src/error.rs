@@ -202,7 +202,7 @@ pub enum Error {
     },
 
     /// redb refused an operation on a table.
-    #[error(transparent)]
+    #[error("{0}{advice}", advice = way_out(.0))]
     Table(#[from] redb::TableError),
 
     /// redb reported a storage error.
@@ -255,6 +255,14 @@ impl Error {
 
     pub(crate) fn corrupted(location: impl Into<String>, detail: impl Into<String>) -> Self {
         Error::Corrupted { location: location.into(), detail: detail.into() }
+    }
+}
+
+/// What redb's message leaves unsaid.
+fn way_out(error: &redb::TableError) -> &'static str {
+    match error {
+        redb::TableError::TableDoesNotExist(_) => "; create it in a write transaction",
+        _ => "",
     }
 }
 
