@@ -16,7 +16,7 @@ fn removed_vectors_are_gone() {
     assert!(work.succeeds(["check", "s"]).ends_with("no problems\n"));
     assert_eq!(
         work.succeeds(["remove", "s", "c", "--keys", "0-20"]),
-        "11 vectors removed, 10 keys had none\n"
+        "11 vectors removed, 10 of the keys had none\n"
     );
 }
 

@@ -268,7 +268,7 @@ fn compute_truth(
     k: usize,
     collection: &Collection,
 ) -> Result<Vec<u64>, Failure> {
-    let progress = output::progress("computing the truth", Some(queries.len() as u64), options.json);
+    let progress = output::progress("computing the truth", 0, Some(queries.len() as u64), options.json);
     let rows: Vec<&[f32]> = queries.rows().collect();
     let kth = rows.into_par_iter().enumerate().map(|(row, query)| {
         let hits = collection.query(query).k(k).exact().run().map_err(|e| match e {

@@ -44,7 +44,7 @@ impl Export {
         let format = Format::of(&self.file, self.format)?;
         let store = open::for_reading(&self.store)?;
         let collection = open::collection(&store, &self.collection)?;
-        let progress = output::progress("exporting", Some(collection.len()), self.json);
+        let progress = output::progress("exporting", 0, Some(collection.len()), self.json);
         let mut keys = self.keys.as_deref().map(KeyList::create).transpose()?;
         if let Some(keys) = &mut keys {
             keys.format.write_header(&mut keys.file, collection.len()).map_err(|e| keys.file.failed(e))?;

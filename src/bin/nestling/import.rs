@@ -24,8 +24,8 @@ use record::Record;
 /// A row's key is the one that the file tells (JSON lines and CSV may, indexes of hnswlib and usearch do), or that of the file named
 /// with --keys; otherwise the rows get the keys FIRST_KEY, FIRST_KEY + 1 and so on, in the order of the file: the first row after the
 /// skipped ones gets FIRST_KEY itself. A key that is in the collection already has its vector replaced; one that comes twice in the
-/// file is an error. Vectors are kept as they are given, under the cosine metric as well. (hnswlib's Python binding normalises them
-/// under cosine before it stores them: so they are imported from there.)
+/// file is an error. Vectors are kept as they are given, but for what --element rounds, under the cosine metric as well. (hnswlib's
+/// Python binding normalises them under cosine before it stores them: so they are imported from there.)
 ///
 /// Each batch is one transaction. When one fails, or Ctrl-C ends the import, those before it stay, and the message tells how to go on
 /// from there. After Ctrl-C, or if the process was killed, the same command with --resume does.
@@ -166,9 +166,8 @@ impl Import {
         };
         let definition = self.definition(&store, width, &batch, stated_metric, format)?;
         let length = rows.estimate().map(|rows| rows.saturating_sub(self.skip));
-        let progress = output::progress("importing", length.into_iter().chain(self.limit).min(), self.json);
-        progress.set_position(resumed_at);
-        progress.reset_eta();
+        let length = length.into_iter().chain(self.limit).min();
+        let progress = output::progress("importing", resumed_at, length, self.json);
         loop {
             let rows_after = record.rows + batch.len() as u64;
             self.insert(&store, definition, &batch, &record.at(rows_after), matches!(is_last, Ok(true)))

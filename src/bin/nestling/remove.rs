@@ -45,7 +45,7 @@ impl Remove {
             return output::line(json!({ "removed": removed, "missing": missing }));
         }
         output::line(format_args!(
-            "{} vectors removed, {} keys had none",
+            "{} vectors removed, {} of the keys had none",
             HumanCount(removed),
             HumanCount(missing)
         ))
@@ -69,7 +69,7 @@ fn remove(collection: &mut CollectionMut<'_>, ranges: &[KeyRange], json: bool) -
             }
         }
     }
-    let progress = output::progress("removing", Some(keys.len() as u64), json);
+    let progress = output::progress("removing", 0, Some(keys.len() as u64), json);
     let mut removed = 0;
     for key in keys {
         removed += u64::from(collection.remove(key)?);

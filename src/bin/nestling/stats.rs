@@ -33,14 +33,13 @@ impl Stats {
                 "collections": stats.collections.iter().map(to_json).collect::<Value>(),
             }));
         }
-        output::line(format_args!(
-            "{}: {} collections, {} on disk, commit {}, {} entries in the journal",
-            self.store.display(),
-            stats.collections.len(),
-            HumanBytes(stats.bytes_on_disk),
-            stats.commit,
-            HumanCount(stats.journal_entries as u64)
-        ))?;
+        output::line(self.store.display())?;
+        print_rows([
+            ("collections", stats.collections.len().to_string()),
+            ("on disk", HumanBytes(stats.bytes_on_disk).to_string()),
+            ("commit", stats.commit.to_string()),
+            ("journal entries", HumanCount(stats.journal_entries as u64).to_string()),
+        ])?;
         stats.collections.iter().try_for_each(print)
     }
 }
@@ -49,7 +48,7 @@ fn print(collection: &CollectionStats) -> Result<(), Failure> {
     let parameters = &collection.parameters;
     output::line("")?;
     output::line(&collection.name)?;
-    let rows = [
+    print_rows([
         ("vectors", HumanCount(collection.vectors).to_string()),
         ("dimension", HumanCount(parameters.dimension as u64).to_string()),
         ("metric", parameters.metric.to_string()),
@@ -61,10 +60,7 @@ fn print(collection: &CollectionStats) -> Result<(), Failure> {
         ("dead slots", format!("{} of {}", HumanCount(collection.dead_slots), HumanCount(collection.slots))),
         ("segments", collection.segments.to_string()),
         ("pages", HumanCount(collection.pages as u64).to_string()),
-    ];
-    for (name, value) in rows {
-        output::line(format_args!("  {name:<16}{value}"))?;
-    }
+    ])?;
     let columns = ["layer", "nodes", "mean degree", "max degree", "reachable"];
     let [layer, nodes, mean, max, reachable] = columns;
     output::line(format_args!("  {layer:>5}{nodes:>14}{mean:>14}{max:>12}{reachable:>14}"))?;
@@ -78,6 +74,10 @@ fn print(collection: &CollectionStats) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
+}
+
+fn print_rows<const N: usize>(rows: [(&str, String); N]) -> Result<(), Failure> {
+    rows.into_iter().try_for_each(|(name, value)| output::line(format_args!("  {name:<16}{value}")))
 }
 
 fn to_json(collection: &CollectionStats) -> Value {
