@@ -44,7 +44,7 @@ impl std::fmt::Display for Metric {
 
 /// What searches walk the graph on, and insertions choose neighbours by.
 ///
-/// With either, the distances of the hits are those of the f32 vectors, and with `ef` no less than the collection's size the
+/// With either, the distances of the hits are those of the stored vectors, and with `ef` no less than the collection's size the
 /// result is exact. What differs is how well a search with a small `ef` finds its way, and how fast.
 ///
 /// A 7-bit code is a vector's components rounded to 128 equal steps between its lowest and its highest. That suits components of
@@ -71,7 +71,7 @@ pub enum Codes {
     #[default]
     #[cfg_attr(feature = "serde", serde(rename = "7-bit"))]
     SevenBit,
-    /// No codes: all distances are those of the f32 vectors.
+    /// No codes: all distances are those of the vectors.
     ///
     /// Sums of floats depend on the order in which a CPU's instructions add, so the same operations give the same graph only on
     /// CPUs for which the same kernels are chosen (AVX-512, AVX2, NEON…). A store may be moved between any of them all the same.

@@ -74,7 +74,8 @@ impl Collection {
         self.snapshot.graph.loaded().count()
     }
 
-    /// The vector of a key, as it was inserted; borrowed from the mapped file where the machine is little-endian.
+    /// The vector of a key, as it was inserted, or as the collection's [`Element`](crate::Element) rounded it then. Borrowed from the mapped
+    /// file where that holds f32 and the machine is little-endian.
     pub fn get(&self, key: u64) -> Result<Option<Cow<'_, [f32]>>> {
         self.snapshot.view().vector_of(key)
     }

@@ -130,7 +130,7 @@ impl<'tx> CollectionMut<'tx> {
         self.change(|writer| writer.remove(key))
     }
 
-    /// The vector of a key, as it was inserted.
+    /// The vector of a key, as it was inserted, or as the collection's [`Element`](crate::Element) rounded it then.
     pub fn get(&self, key: u64) -> Result<Option<Cow<'_, [f32]>>> {
         self.writer().view().vector_of(key)
     }
