@@ -16,6 +16,7 @@ use nestling::{Codes, Collection, CollectionDefinition, Durability, Metric, Stor
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::points::normal;
 use crate::words;
 
 const K: usize = 10;
@@ -107,12 +108,6 @@ impl Data {
         let queries = (0..QUERIES).map(|_| draw(&mut rng)).collect();
         Self { metric, vectors, queries }
     }
-}
-
-/// A normally distributed number, by Box and Muller.
-fn normal(rng: &mut StdRng) -> f32 {
-    let (u, v) = (1.0 - rng.random::<f64>(), rng.random::<f64>());
-    ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
 }
 
 /// Student's t with one degree of freedom. Cut off where f32 still has digits left for the other components.

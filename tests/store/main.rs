@@ -27,6 +27,7 @@ mod notes_app;
 mod oldest_rust;
 mod paging;
 mod photos;
+mod points;
 mod quickstart;
 mod radius;
 mod recall;

@@ -8,10 +8,11 @@
 
 use std::collections::BTreeSet;
 
-use nestling::{Codes, Collection, CollectionDefinition, Error, Hit, Metric, Pages, Store};
+use nestling::{Codes, Collection, Error, Hit, Metric, Pages, Store};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 
+use crate::points::{Opened, clustered};
 use crate::words;
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
@@ -296,48 +297,4 @@ fn damage_ends_the_pages_with_an_error() {
     let error = pages.by_ref().find_map(Result::err).expect("an error where bytes are damaged");
     assert!(error.is_corrupted(), "{error}");
     assert!(pages.next().is_none());
-}
-
-// --------------------------------------------------------------------------------------------------------------------- collections
-
-struct Opened {
-    collection: Collection,
-    store: Store,
-    _directory: tempfile::TempDir,
-}
-
-impl Opened {
-    fn with(metric: Metric, codes: Codes, vectors: &[Vec<f32>]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path().join("store")).unwrap();
-        let dimension = vectors.first().map_or(32, Vec::len);
-        let definition = CollectionDefinition::new("points", dimension, metric).codes(codes);
-        let tx = store.begin_write().unwrap();
-        tx.open_collection(definition).unwrap().insert_many((0..).zip(vectors)).unwrap();
-        tx.commit().unwrap();
-        let collection = store.begin_read().unwrap().open_collection(definition).unwrap();
-        Self { collection, store, _directory: directory }
-    }
-
-    fn definition(&self) -> CollectionDefinition<'static> {
-        let parameters = self.collection.parameters();
-        CollectionDefinition::new("points", parameters.dimension, parameters.metric).codes(parameters.codes)
-    }
-
-    /// The collection as of the last commit.
-    fn now(&self) -> Collection {
-        self.store.begin_read().unwrap().open_collection(self.definition()).unwrap()
-    }
-}
-
-/// A point of one of a hundred clusters.
-fn clustered(rng: &mut StdRng) -> Vec<f32> {
-    let mut center = StdRng::seed_from_u64(rng.random_range(0..100));
-    (0..32).map(|_| normal(&mut center) + 0.4 * normal(rng)).collect()
-}
-
-/// A normally distributed number, by Box and Muller.
-fn normal(rng: &mut StdRng) -> f32 {
-    let (u, v) = (1.0 - rng.random::<f64>(), rng.random::<f64>());
-    ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
 }

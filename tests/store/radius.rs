@@ -12,10 +12,11 @@
 
 use std::collections::BTreeSet;
 
-use nestling::{Codes, Collection, CollectionDefinition, Durability, Error, Hit, Metric, Store};
+use nestling::{Codes, Collection, Error, Hit, Metric};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::points::{Opened, clustered, normal};
 use crate::words;
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
@@ -266,7 +267,7 @@ fn a_write_transaction_finds_its_own() {
     let vectors: Vec<Vec<f32>> = (0..1_000).map(|_| clustered(&mut rng)).collect();
     let opened = Opened::with(Metric::L2, Codes::SevenBit, &vectors);
     let tx = opened.store.begin_write().unwrap();
-    let mut points = tx.open_collection(definition(Metric::L2, Codes::SevenBit, 32)).unwrap();
+    let mut points = tx.open_collection(opened.definition()).unwrap();
     points.remove(1).unwrap();
     points.insert(5_000, &vectors[0]).unwrap();
     let keys = |query, radius| {
@@ -274,42 +275,4 @@ fn a_write_transaction_finds_its_own() {
     };
     assert_eq!(keys(&vectors[0], 0.0), [0, 5_000]);
     assert!(keys(&vectors[1], 0.0).is_empty());
-}
-
-// --------------------------------------------------------------------------------------------------------------------- collections
-
-struct Opened {
-    collection: Collection,
-    store: Store,
-    _directory: tempfile::TempDir,
-}
-
-impl Opened {
-    fn with(metric: Metric, codes: Codes, vectors: &[Vec<f32>]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path().join("store")).unwrap();
-        let definition = definition(metric, codes, vectors.first().map_or(32, Vec::len));
-        let mut tx = store.begin_write().unwrap();
-        tx.set_durability(Durability::None);
-        tx.open_collection(definition).unwrap().insert_many((0..).zip(vectors)).unwrap();
-        tx.commit().unwrap();
-        let collection = store.begin_read().unwrap().open_collection(definition).unwrap();
-        Self { collection, store, _directory: directory }
-    }
-}
-
-fn definition(metric: Metric, codes: Codes, dimension: usize) -> CollectionDefinition<'static> {
-    CollectionDefinition::new("points", dimension, metric).codes(codes)
-}
-
-/// A point of one of a hundred clusters.
-fn clustered(rng: &mut StdRng) -> Vec<f32> {
-    let mut center = StdRng::seed_from_u64(rng.random_range(0..100));
-    (0..32).map(|_| normal(&mut center) + 0.4 * normal(rng)).collect()
-}
-
-/// A normally distributed number, by Box and Muller.
-fn normal(rng: &mut StdRng) -> f32 {
-    let (u, v) = (1.0 - rng.random::<f64>(), rng.random::<f64>());
-    ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
 }
