@@ -148,7 +148,7 @@ pub(crate) fn sweep(
         if sniff_uuid(&header) == Some(state.store) || never_written {
             // A failure costs space, and no more: the next opening tries again.
             let _ = directory.remove(&name);
-            warning!(file = %name, "a crash has left a segment that no commit names; it is removed");
+            warning!(file = %name, "a crash has left a segment that no commit names, to be removed");
         }
     }
     Ok(())

@@ -149,7 +149,7 @@ fn what_was_mended_or_is_refused_is_a_warning() {
         let disk = Arc::new(Disk::default());
         let store = Store::builder().observer(disk.clone()).open(&path).unwrap();
         let warning =
-            "a crash has left a segment that no commit names; it is removed (file=0000002a.vectors)";
+            "a crash has left a segment that no commit names, to be removed (file=0000002a.vectors)";
         assert_eq!(log.warnings(), [warning]);
 
         disk.is_full.store(true, Ordering::Relaxed);
