@@ -108,7 +108,7 @@ impl<'a> Query<'a> {
     /// The collection measures itself as it grows: one insertion in a number of them also searches for a stored vector as if it were
     /// not there, and counts how many of the 1, 10 and 100 nearest are found with which `ef`. For `k` in between, and beyond, `ef` is
     /// interpolated. That answers for queries that are distributed like what is stored. Up to 1,000 vectors, with `recall` 1.0,
-    /// and wherever it cannot be promised otherwise, all vectors are compared; [`QueryStatistics::ef`] tells.
+    /// and wherever it cannot be promised otherwise, all vectors are compared; [`QueryStatistics::ef`](crate::QueryStatistics::ef) tells.
     ///
     /// ```
     /// # use nestling::{CollectionDefinition, Metric, Store};
@@ -143,9 +143,10 @@ impl<'a> Query<'a> {
     ///
     /// The search walks the graph for as long as that is likely to be cheaper than comparing with everything that passes, and
     /// compares with everything otherwise, so that a filter that few vectors near the query pass costs time, never hits.
-    /// [`QueryStatistics::strategy`] tells which it was. To know what passes, the filter is asked about the keys of vectors that the
-    /// search comes by, in no particular order and maybe twice; it must give the same answer each time. Where the keys that
-    /// pass are known, [`among`](Query::among) is faster. A query may have several filters: hits pass all of them.
+    /// [`QueryStatistics::strategy`](crate::QueryStatistics::strategy) tells which it was. To know what passes, the filter is asked
+    /// about the keys of vectors that the search comes by, in no particular order and maybe twice; it must give the same answer each
+    /// time. Where the keys that pass are known, [`among`](Query::among) is faster. A query may have several filters: hits pass all of
+    /// them.
     ///
     /// ```
     /// # use nestling::{CollectionDefinition, Metric, Store};
