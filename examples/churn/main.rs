@@ -24,8 +24,8 @@
 //! durable transactions of `--transaction` changes of one kind. Each time that 5 % have been turned over it measures
 //!
 //! - recall@10, and searches per second, of the queries at `--ef`, and of a fresh build of the same vectors in random order. The
-//!   truth is this program's own: all distances, by plain loops, restricted to what is live; ties count as found. The passes of
-//!   the two stores alternate, and the fastest of each counts.
+//!   truth is this program's own: all distances, by plain loops, restricted to what is live; ties count as found. The two
+//!   stores take turns after every 50 queries, and of several passes the fastest counts for each of these lots.
 //! - the share of live vectors that a search for them finds at rank 1 (or a copy of them), with the same `ef`;
 //! - the directory's size, against the fresh build's.
 //!

@@ -84,36 +84,41 @@ impl Filled {
     }
 }
 
-/// Searches several stores for all queries with `ef`, in turn; the fastest pass of each counts.
+/// Queries that are timed together: few enough that a pass without an interruption is found for each lot.
+const LOT: usize = 50;
+
+/// Searches several stores for all queries with `ef`, in turn, lot by lot; the fastest pass of each lot counts.
 pub(crate) fn compare<const N: usize>(
     stores: [&Filled; N],
     world: &World,
     options: &Options,
     ef: usize,
 ) -> Result<[Found; N]> {
+    let queries: Vec<&[f32]> = world.queries.rows().collect();
     let mut measured = Vec::with_capacity(N);
     for store in stores {
         let collection = store.collection(options.definition(world.base.width()))?;
-        let found = search(&collection, world, ef)?;
-        measured.push((collection, found, Duration::MAX));
+        let found = search(&collection, &queries, ef)?;
+        measured.push((collection, found, vec![Duration::MAX; queries.len().div_ceil(LOT)]));
     }
     for _ in 0..options.passes.get() {
-        for (collection, _, fastest) in &mut measured {
-            let started = Instant::now();
-            search(collection, world, ef)?;
-            *fastest = started.elapsed().min(*fastest);
+        for (at, lot) in queries.chunks(LOT).enumerate() {
+            for (collection, _, fastest) in &mut measured {
+                let started = Instant::now();
+                search(collection, lot, ef)?;
+                fastest[at] = started.elapsed().min(fastest[at]);
+            }
         }
     }
-    let queries = world.queries.len() as f64;
     let mut all = stores.into_iter().zip(measured).map(|(store, (_, found, fastest))| Found {
         recall: world.recall(&found, &store.rows(), |key| store.live[&key]),
-        distances: found.iter().map(|hits| hits.statistics().distances).sum::<u64>() as f64 / queries,
-        per_second: queries / fastest.as_secs_f64(),
+        distances: found.iter().map(|hits| hits.statistics().distances).sum::<u64>() as f64
+            / queries.len() as f64,
+        per_second: queries.len() as f64 / fastest.iter().sum::<Duration>().as_secs_f64(),
     });
     Ok(std::array::from_fn(|_| all.next().expect("there are as many as stores")))
 }
 
-fn search(collection: &Collection, world: &World, ef: usize) -> Result<Vec<Hits>> {
-    let search = |query| Ok(collection.query(query).k(K).ef(ef).run()?);
-    world.queries.rows().map(search).collect()
+fn search(collection: &Collection, queries: &[&[f32]], ef: usize) -> Result<Vec<Hits>> {
+    queries.iter().map(|query| Ok(collection.query(query).k(K).ef(ef).run()?)).collect()
 }

@@ -63,7 +63,7 @@ pub(crate) struct Options {
     /// Check the store after every N-th commit, besides at every measurement; 0 for never
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Measuring")]
     pub(crate) check_every: usize,
-    /// Passes over the queries, of which the fastest counts
+    /// Passes over the queries; of each lot of 50 the fastest counts
     #[arg(long, default_value = "5", help_heading = "Measuring")]
     pub(crate) passes: NonZero<usize>,
     /// Leave the clock out of the verdicts, for machines that others use too: distances computed stand for the time of searches,
