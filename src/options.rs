@@ -374,9 +374,11 @@ impl Capacity {
         4 * self.degree(layer)
     }
 
-    /// The most children of a node: half of its neighbours stay free to be chosen by distance.
+    /// The most children of a node. Few enough that most of its neighbours are chosen by distance, and that the oldest nodes,
+    /// which many would have as their parent, cost no more than others when they go; with two or more, chains of parents
+    /// stay short.
     #[inline]
     pub(crate) fn children(&self) -> usize {
-        (self.m0 / 2).max(1)
+        (self.m0 / 4).max(2)
     }
 }

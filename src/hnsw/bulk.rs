@@ -131,9 +131,9 @@ pub(crate) fn connect<G: GraphMut + Space>(graph: &mut G, choices: &[Choice]) ->
     for Choice { slot, layers } in choices {
         for (layer, chosen) in (0..).zip(layers) {
             for &target in chosen {
-                if add_edge(graph, *slot, target, layer)? {
-                    offers.push((layer, target, *slot));
-                }
+                // A target that many point at may have no room for one more in-edge, and is offered the edge back all the same.
+                add_edge(graph, *slot, target, layer)?;
+                offers.push((layer, target, *slot));
             }
         }
     }

@@ -5,7 +5,7 @@ use super::insert::link;
 use super::pool::{Candidate, Width};
 use super::search::{Scratch, search_layer};
 use super::select::select;
-use super::tree::{adopt, adopt_by_in_neighbor};
+use super::tree::{adopt, adopt_by_in_neighbor, adopt_nearby};
 use super::{Anchors, Graph, GraphMut, Space};
 use crate::error::Result;
 use crate::vectors::Slot;
@@ -25,15 +25,15 @@ pub(crate) fn remove<G: GraphMut + Space>(
     let level = graph.level(slot)?;
     let successor = if anchors.entry == slot { new_entry(graph, slot, level)? } else { None };
     let mut wounds = Vec::new();
-    for layer in (0..=level).rev() {
+    for layer in (1..=level).rev() {
         wounds.push(detach(graph, slot, layer)?);
     }
-    // Layer 0 came last. Its orphans need parents before anything else walks or changes the graph.
-    let children = wounds.last().map(|wound| wound.children.clone()).unwrap_or_default();
+    let base = detach(graph, slot, 0)?;
+    // Its orphans need parents before anything else walks or changes the graph.
     let parent = graph.parent(slot)?;
     graph.row_mut(slot, 0)?.set_parent(None);
     let root = if anchors.root == slot {
-        match new_root(graph, &children)? {
+        match new_root(graph, &base.children)? {
             Some(root) => root,
             None => return Ok(None),
         }
@@ -44,12 +44,12 @@ pub(crate) fn remove<G: GraphMut + Space>(
         Some((entry, level)) => Anchors { entry, level, root },
         None => Anchors { root, ..anchors },
     };
-    for orphan in children.into_iter().filter(|&child| child != root) {
-        if !adopt_by_in_neighbor(graph, orphan)? {
+    for &orphan in base.children.iter().filter(|&&child| child != root) {
+        if !adopt_by_in_neighbor(graph, orphan)? && !adopt_nearby(graph, orphan, &base.neighborhood)? {
             adopt(graph, orphan, parent.unwrap_or(root))?;
         }
     }
-    for wound in wounds {
+    for wound in wounds.into_iter().chain([base]) {
         for &slot in &wound.in_neighbors {
             repair(graph, &anchors, slot, &wound, ef_construction, scratch)?;
         }
@@ -136,8 +136,10 @@ fn repair<G: GraphMut + Space>(
 ) -> Result<()> {
     let layer = wound.layer;
     let capacity = graph.capacity();
-    // Losses are counted up to 255.
-    let worn_out = usize::from(graph.row_mut(slot, layer)?.losses()) >= capacity.degree(layer).min(255);
+    // Losses are counted up to 255. Linking afresh writes some ten rows. Doing so after m0 losses gains .0002 of recall when
+    // all of a collection is replaced, for 6 % more rows per removal; after 2 m0 it loses .0004, and saves 1 %.
+    let worn_out =
+        usize::from(graph.row_mut(slot, layer)?.losses()) >= (3 * capacity.degree(layer) / 2).min(255);
     if worn_out || graph.neighbors(slot, layer)?.len() < capacity.m / 2 {
         return relink(graph, anchors, slot, wound, ef_construction, scratch);
     }

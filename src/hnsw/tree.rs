@@ -8,6 +8,7 @@
 //! place for an orphan as insertion into a heap does, so it always succeeds.
 
 use super::edges::{add_edge, drop_edge, force_edge, has_edge, in_neighbors, make_room};
+use super::level::mix;
 use super::{Graph, GraphMut, Space};
 use crate::error::{Error, Result};
 use crate::vectors::Slot;
@@ -43,6 +44,34 @@ pub(crate) fn adopt_by_in_neighbor<G: GraphMut + Space>(graph: &mut G, orphan: S
         }
     }
     Ok(false)
+}
+
+/// Gives an orphan a parent, and an edge from it, among `around`: the nearest that has room for both.
+///
+/// After a deletion, whose neighbourhood changes anyway, no further row is written for it.
+pub(crate) fn adopt_nearby<G: GraphMut + Space>(
+    graph: &mut G,
+    orphan: Slot,
+    around: &[Slot],
+) -> Result<bool> {
+    let rank = graph.rank(orphan)?;
+    graph.verify(orphan)?;
+    let mut nearest: Option<(f32, Slot)> = None;
+    for &slot in around {
+        let has_room = graph.children(slot)? < graph.capacity().children()
+            && graph.neighbors(slot, 0)?.len() < graph.capacity().degree(0);
+        if has_room && graph.rank(slot)? < rank {
+            graph.verify(slot)?;
+            let distance = graph.between(orphan, slot);
+            if nearest.is_none_or(|(d, _)| distance < d) {
+                nearest = Some((distance, slot));
+            }
+        }
+    }
+    match nearest {
+        Some((_, parent)) => attach(graph, parent, orphan).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 /// Gives an orphan a parent below `start`, whose rank is lower than the orphan's.
@@ -108,17 +137,23 @@ fn children_by_distance<G: Graph + Space>(
 ) -> Result<(Option<Slot>, Option<Slot>)> {
     let rank = graph.rank(orphan)?;
     graph.verify(orphan)?;
-    let mut nearest: Option<(f32, Slot)> = None;
+    // Among copies all are equally near: always the first one would make a path of the tree.
+    let draw = |child: u64| mix(rank ^ mix(child));
+    let mut nearest: Option<(f32, u64, Slot)> = None;
     let mut farthest: Option<(f32, Slot)> = None;
     for &child in graph.neighbors(node, 0)?.iter().take(graph.children(node)?) {
         graph.verify(child)?;
         let distance = graph.between(orphan, child);
-        if graph.rank(child)? < rank && nearest.is_none_or(|(d, _)| distance < d) {
-            nearest = Some((distance, child));
+        let child_rank = graph.rank(child)?;
+        let draw = draw(child_rank);
+        if child_rank < rank
+            && nearest.is_none_or(|(d, drawn, _)| distance < d || (distance == d && draw < drawn))
+        {
+            nearest = Some((distance, draw, child));
         }
         if farthest.is_none_or(|(d, _)| distance > d) {
             farthest = Some((distance, child));
         }
     }
-    Ok((nearest.map(|(_, slot)| slot), farthest.map(|(_, slot)| slot)))
+    Ok((nearest.map(|(_, _, slot)| slot), farthest.map(|(_, slot)| slot)))
 }
