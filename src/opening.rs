@@ -164,5 +164,10 @@ pub(crate) fn new_state() -> StateRow {
         next_segment: 0,
         applied: 0,
         removed: 0,
+        walk_collection: 0,
+        walk_slot: 0,
+        walk_layer: 0,
+        lap: 0,
+        folded: 0,
     }
 }

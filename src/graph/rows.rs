@@ -18,6 +18,7 @@
 //! state        0 u32 format version · 4 [u8; 16] store UUID · 20 u64 commit · 28 u32 next collection · 32 u32 next segment
 //!              · 36 u64 applied: nodes, keys and free lists have all of the journal's entries up to this commit
 //!              · 44 u64 removed: the commit of the last entry that was taken out of the journal
+//!              · how far the fold has walked over the links: 52 u32 collection · 56 u32 slot · 60 u8 layer · 61 u64 lap · 69 u64 folded
 //! collection   0 u32 id · 4 u32 dimension · 8 u8 metric · 9 u8 element type (0 = f32) · 10 u8 code kind (0 = none,
 //!              1 = 7-bit MinMax) · 11 u16 m · 13 u16 m0 · 15 u32 ef_construction · 19 u64 seed · 27 u64 live · 35 u32 cursor · 39 u64 next stamp
 //!              · 47 u32 entry point (2³² − 1: empty) · 51 u8 its level · 52 u32 root
@@ -128,7 +129,7 @@ fixed_width! {
         slot: u32,
     }
     /// The store's one row about itself.
-    pub(crate) struct StateRow / ArchivedStateRow: 52 {
+    pub(crate) struct StateRow / ArchivedStateRow: 77 {
         #[rkyv(with = LittleEndian)]
         version: u32,
         store: [u8; 16],
@@ -142,6 +143,15 @@ fixed_width! {
         applied: u64,
         #[rkyv(with = LittleEndian)]
         removed: u64,
+        #[rkyv(with = LittleEndian)]
+        walk_collection: u32,
+        #[rkyv(with = LittleEndian)]
+        walk_slot: u32,
+        walk_layer: u8,
+        #[rkyv(with = LittleEndian)]
+        lap: u64,
+        #[rkyv(with = LittleEndian)]
+        folded: u64,
     }
     struct CollectionFields / ArchivedCollectionFields: 272 {
         #[rkyv(with = LittleEndian)]
@@ -344,6 +354,11 @@ impl StateRow {
             next_segment: u32::from_le_bytes(fields.next_segment),
             applied: u64::from_le_bytes(fields.applied),
             removed: u64::from_le_bytes(fields.removed),
+            walk_collection: u32::from_le_bytes(fields.walk_collection),
+            walk_slot: u32::from_le_bytes(fields.walk_slot),
+            walk_layer: fields.walk_layer,
+            lap: u64::from_le_bytes(fields.lap),
+            folded: u64::from_le_bytes(fields.folded),
         })
     }
 
@@ -587,6 +602,11 @@ mod tests {
             next_segment: 3,
             applied: 4,
             removed: 2,
+            walk_collection: 1,
+            walk_slot: 70_000,
+            walk_layer: 3,
+            lap: 3,
+            folded: 1,
         };
         assert_eq!(StateRow::decode(&at, &row.encode(&at)).unwrap(), row);
         let at = place(Kind::Segment);

@@ -73,7 +73,8 @@ impl<'a> Commit<'a> {
         collections: &'a BTreeMap<Arc<str>, Parked>,
         ledger: &Ledger,
     ) -> Self {
-        let fold = ledger.journal.fold(base.collections.values().map(|collection| &**collection));
+        let fold =
+            ledger.journal.fold(base.commit, base.collections.values().map(|collection| &**collection));
         Self { engine, base, collections, commit: ledger.commits.last() + 1, fold }
     }
 
@@ -142,6 +143,8 @@ impl<'a> Commit<'a> {
 
     fn state(&self, ledger: &Ledger) -> StateRow {
         let removed = self.fold.as_ref().and_then(|fold| fold.remove.last());
+        let walk = self.fold.as_ref().map_or(ledger.journal.walk(), |fold| fold.walk);
+        let (walk_collection, walk_slot, walk_layer) = walk.position;
         StateRow {
             version: STORE_FORMAT,
             store: self.engine.store,
@@ -150,6 +153,11 @@ impl<'a> Commit<'a> {
             next_segment: self.engine.allocator.next(),
             applied: if self.fold.is_some() { self.base.commit } else { ledger.journal.applied() },
             removed: removed.copied().unwrap_or(ledger.journal.removed()),
+            walk_collection,
+            walk_slot,
+            walk_layer,
+            lap: walk.lap,
+            folded: walk.folded,
         }
     }
 

@@ -3,7 +3,8 @@
 //! Every sixteenth commit or so writes, besides its own entry, what the journal has ahead of the tables: all nodes, keys and free
 //! slots, and a stretch of the link rows. Links are what there is most of, and they lie all over: the fold walks them in key
 //! order, a stretch at a time, so that the rows of many commits share a page. When it comes round to the start, all entries from
-//! before it set out may be removed. It only walks when the journal holds more rows than the graph has nodes, or so: the denser the rows
+//! before it set out may be removed. How far it has come is kept in the store: an app that is used for minutes at a time would
+//! never see the end of a lap. It only walks when the journal holds more rows than the graph has nodes, or so: the denser the rows
 //! lie, the less each costs.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -32,18 +33,24 @@ pub(crate) struct Journal {
     rows: usize,
     /// Link rows that the tables do not have yet.
     links: BTreeSet<LinkKey>,
-    /// Where the fold goes on.
-    position: LinkKey,
-    /// Entries up to this commit are folded when the walk comes to its end.
-    lap: u64,
-    /// Entries up to this commit are folded.
-    folded: u64,
+    walk: Walk,
     /// Nodes, keys and free lists in the tables have all entries up to this commit.
     applied: u64,
     /// The commit of the last entry that was removed.
     removed: u64,
     /// Entries, and link rows in them, since the last fold.
     since_fold: (usize, usize),
+}
+
+/// How far the fold has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Walk {
+    /// Where it goes on.
+    pub(crate) position: LinkKey,
+    /// Entries up to this commit are folded when the walk comes to its end.
+    pub(crate) lap: u64,
+    /// Entries up to this commit are folded.
+    pub(crate) folded: u64,
 }
 
 /// What a commit folds.
@@ -53,22 +60,30 @@ pub(crate) struct Fold {
     pub(crate) links: Vec<LinkKey>,
     /// Entries to be removed.
     pub(crate) remove: Vec<u64>,
-    next: LinkKey,
-    comes_round: bool,
+    /// How far the walk has come with it.
+    pub(crate) walk: Walk,
 }
 
 impl Journal {
-    /// The journal as it was found, with the last commit's number.
+    /// The journal as it was found.
     pub(crate) fn new(
-        commit: u64,
+        walk: Walk,
         applied: u64,
         removed: u64,
         entries: VecDeque<(u64, usize)>,
         links: BTreeSet<LinkKey>,
     ) -> Self {
         let rows = entries.iter().map(|(_, rows)| rows).sum();
-        let since_fold = (entries.len(), 0);
-        Self { entries, rows, links, position: START, lap: commit, folded: 0, applied, removed, since_fold }
+        let mut since_fold = (0, 0);
+        for (_, rows) in entries.iter().filter(|(commit, _)| *commit > applied) {
+            since_fold = (since_fold.0 + 1, since_fold.1 + rows);
+        }
+        Self { entries, rows, links, walk, applied, removed, since_fold }
+    }
+
+    /// How far the fold has come.
+    pub(crate) fn walk(&self) -> Walk {
+        self.walk
     }
 
     /// Nodes, keys and free lists in the tables have all entries up to this commit.
@@ -91,8 +106,12 @@ impl Journal {
         changed_links <= LARGEST_ENTRY
     }
 
-    /// What the next commit should fold; `None` most of the time.
-    pub(crate) fn fold<'a>(&self, collections: impl Iterator<Item = &'a CollectionSnapshot>) -> Option<Fold> {
+    /// What a commit on top of `base` should fold; `None` most of the time.
+    pub(crate) fn fold<'a>(
+        &self,
+        base: u64,
+        collections: impl Iterator<Item = &'a CollectionSnapshot>,
+    ) -> Option<Fold> {
         let (entries, rows) = self.since_fold;
         if entries < FOLD_EVERY && rows < LARGEST_ENTRY {
             return None;
@@ -101,16 +120,17 @@ impl Journal {
         let bound = usize::try_from(nodes).unwrap_or(MOST_ROWS).clamp(FEWEST_ROWS, MOST_ROWS);
         // Half as many again as have come, so that the walk comes round before the journal doubles.
         let quota = if self.rows > bound { rows + rows / 2 + 64 } else { 0 };
-        let links: Vec<LinkKey> = self.links.range(self.position..).take(quota).copied().collect();
-        let comes_round = links.len() < quota;
-        let next = match links.last() {
-            Some(&(collection, slot, layer)) if !comes_round => (collection, slot, layer.saturating_add(1)),
-            _ if comes_round => START,
-            _ => self.position,
+        let links: Vec<LinkKey> = self.links.range(self.walk.position..).take(quota).copied().collect();
+        let walk = match links.last() {
+            _ if links.len() < quota => Walk { position: START, lap: base, folded: self.walk.lap },
+            Some(&(collection, slot, layer)) => {
+                Walk { position: (collection, slot, layer.saturating_add(1)), ..self.walk }
+            }
+            None => self.walk,
         };
-        let removable = self.entries.iter().take_while(|(commit, _)| *commit <= self.folded);
+        let removable = self.entries.iter().take_while(|(commit, _)| *commit <= self.walk.folded);
         let remove = removable.take(3 * entries).map(|(commit, _)| *commit).collect();
-        Some(Fold { links, remove, next, comes_round })
+        Some(Fold { links, remove, walk })
     }
 
     /// Notes that `fold` has been committed on top of `base`.
@@ -127,12 +147,8 @@ impl Journal {
                 self.rows -= rows;
             }
         }
-        self.position = fold.next;
+        self.walk = fold.walk;
         self.applied = base;
-        if fold.comes_round {
-            self.folded = self.lap;
-            self.lap = base;
-        }
         self.since_fold = (0, 0);
     }
 
@@ -170,19 +186,21 @@ impl Journal {
 mod tests {
     use super::*;
 
+    const OUTSET: Walk = Walk { position: START, lap: 0, folded: 0 };
+
     /// As the collections of an empty store: the bound is the lowest.
-    fn fold(journal: &Journal) -> Option<Fold> {
-        journal.fold(std::iter::empty())
+    fn fold(journal: &Journal, base: u64) -> Option<Fold> {
+        journal.fold(base, std::iter::empty())
     }
 
     #[test]
     fn the_journal_stays_bounded_and_loses_no_row() {
-        let mut journal = Journal::new(0, 0, 0, VecDeque::new(), BTreeSet::new());
+        let mut journal = Journal::new(OUTSET, 0, 0, VecDeque::new(), BTreeSet::new());
         let mut tables = BTreeSet::new();
         let mut largest = 0;
         let mut kept: VecDeque<(u64, Vec<LinkKey>)> = VecDeque::new();
         for commit in 1..20_000_u64 {
-            if let Some(fold) = fold(&journal) {
+            if let Some(fold) = fold(&journal, commit - 1) {
                 tables.extend(fold.links.iter().copied());
                 for removed in &fold.remove {
                     let (first, links) = kept.pop_front().unwrap();

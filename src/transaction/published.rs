@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::engine::Engine;
-use super::journal::Journal;
+use super::journal::{Journal, Walk};
 use crate::collection::CollectionSnapshot;
 use crate::error::{Error, Result};
 use crate::graph::journal::{self, CollectionEntry, Replayed};
@@ -101,8 +101,9 @@ impl Stored {
                 links.extend(part.links.iter().map(|change| (part.row.id, change.slot, change.layer)));
             }
         }
+        let StateRow { walk_collection, walk_slot, walk_layer, lap, folded, .. } = self.state;
         Journal::new(
-            self.commit(),
+            Walk { position: (walk_collection, walk_slot, walk_layer), lap, folded },
             self.state.applied,
             self.state.removed,
             entries,

@@ -102,6 +102,33 @@ fn what_is_read_does_not_depend_on_what_is_folded() {
     assert!(shrank > 3, "entries are removed: {shrank} times");
 }
 
+/// An app is opened, saves a few notes and is closed, day after day. A lap of the fold over a large collection takes many such
+/// days; it must come to its end all the same, or the journal would keep every change ever made.
+#[test]
+fn the_journal_is_bounded_in_short_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let mut rng = StdRng::seed_from_u64(13);
+    let mut points: Model = (0..2_000).map(|key| (key, vector(&mut rng, DIMENSION))).collect();
+    let store = Store::open(&path).unwrap();
+    let tx = store.begin_write().unwrap();
+    tx.open_collection(POINTS).unwrap().insert_many(points.clone()).unwrap();
+    tx.commit().unwrap();
+    drop(store);
+    let mut most_entries = 0;
+    for session in 0..120 {
+        let store = Store::open(&path).unwrap();
+        most_entries = most_entries.max(store.stats().unwrap().journal_entries);
+        for _ in 0..[3, 20, 17][session % 3] {
+            change(&store, &mut rng, &mut points, &mut Model::new());
+        }
+    }
+    let store = Store::open(&path).unwrap();
+    assert!(store.check().unwrap().is_clean());
+    assert_equal(&store.begin_read().unwrap().open_collection(POINTS).unwrap(), &points);
+    assert!((50..400).contains(&most_entries), "{most_entries} entries after 1,600 commits");
+}
+
 /// The point of it all: a small commit into a large collection writes little, and so do many of them, folding included.
 #[test]
 fn small_commits_write_little() {
