@@ -56,6 +56,8 @@ const PROBE: usize = 4;
 const CHUNK: usize = 64;
 /// Pages whose keys are asked about before the budget is looked at again.
 const PAGES_BETWEEN: usize = 8;
+/// Keys that are looked up before the budget is looked at again.
+const KEYS_BETWEEN: usize = 16;
 
 impl<'a, K: Kernel> Search<'a, K> {
     /// Compares the vectors of all that pass with the query.
@@ -342,17 +344,19 @@ fn by_keys(
     mut visit: impl FnMut(&[Slot]) -> Result<bool>,
 ) -> Result<()> {
     let mut chunk = Vec::with_capacity(CHUNK);
-    let mut last = None;
+    let (mut last, mut looked_up) = (None, 0);
     for key in set.iter() {
         if last.replace(key) == Some(key) {
             continue;
         }
-        let Some(slot) = view.slot_of(key)? else { continue };
-        view.expect_key(slot, key)?;
-        if filter.admits_of_set(key) {
-            chunk.push(slot);
+        looked_up += 1;
+        if let Some(slot) = view.slot_of(key)? {
+            view.expect_key(slot, key)?;
+            if filter.admits_of_set(key) {
+                chunk.push(slot);
+            }
         }
-        if chunk.len() == CHUNK {
+        if chunk.len() == CHUNK || looked_up % KEYS_BETWEEN == 0 {
             if !visit(&chunk)? {
                 return Ok(());
             }
