@@ -106,8 +106,8 @@ impl Calibration {
         let due = (first..stamps.end.div_ceil(interval)).map(|number| number * interval);
         let samples: Vec<Option<Found>> = match due.clone().collect::<Vec<_>>().as_slice() {
             [] => return Ok(()),
-            [stamp] => vec![sample(view, *stamp)?],
-            stamps => stamps.par_iter().map(|&stamp| sample(view, stamp)).collect::<Result<_>>()?,
+            [stamp] => vec![measure(view, *stamp)?],
+            stamps => stamps.par_iter().map(|&stamp| measure(view, stamp)).collect::<Result<_>>()?,
         };
         if samples.len() >= WINDOW as usize {
             *self = Self::default();
@@ -143,6 +143,12 @@ fn between(a: f64, b: f64, part: f64) -> f64 {
 
 /// By `ef` and `k`: how many of the `k` nearest were found.
 type Found = [[u32; KS.len()]; EFS.len()];
+
+/// A sample, or none where it comes by something damaged: it must not fail the insertion that it is due at, which would come
+/// by the same again each time that it is tried.
+fn measure(view: View<'_>, stamp: u64) -> Result<Option<Found>> {
+    sample(view, stamp).or_else(|error| if error.is_corrupted() { Ok(None) } else { Err(error) })
+}
 
 /// Searches for a stored vector as if it were not there; `None` when none can be drawn.
 fn sample(view: View<'_>, stamp: u64) -> Result<Option<Found>> {

@@ -142,6 +142,56 @@ fn crowds_of_near_duplicates_are_no_exception() {
     assert_delivers("crowded", &open(&store, CROWDED), &queries, &[10]);
 }
 
+/// Blank pages come first, say: copies of one vector, all of which point at one node, and all else is inserted in the same call.
+#[test]
+fn copies_that_come_first_hide_nothing() {
+    const PAGES: CollectionDefinition = CollectionDefinition::new("pages", 16, Metric::L2);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store")).unwrap();
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut rows = vec![vec![50.0; 16]; 1_000];
+    rows.extend((0..3_000).map(|_| (0..16).map(|_| rng.random_range(0.0..100.0)).collect::<Vec<f32>>()));
+    insert(&store, PAGES, 0, &rows);
+    let pages = open(&store, PAGES);
+    let (mut found, mut wanted) = (0, 0);
+    for row in rows[1_000..].iter().step_by(30) {
+        let query: Vec<f32> = row.iter().map(|x| x + 5.0).collect();
+        let truth = pages.query(&query).k(10).exact().run().unwrap();
+        let hits = pages.query(&query).k(10).ef(64).run().unwrap();
+        wanted += truth.len();
+        found += hits.iter().filter(|hit| hit.distance <= truth[9].distance).count();
+    }
+    assert!(found * 100 >= wanted * 98, "{found} of {wanted}");
+}
+
+/// What a collection measures may come by a damaged vector. That costs a sample, and never an insertion.
+#[test]
+fn a_damaged_vector_does_not_stop_insertions() {
+    const POINTS: CollectionDefinition = CollectionDefinition::new("points", 16, Metric::L2);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let rows = clusters(1_000, 16, 20, 6);
+    let store = Store::open(&path).unwrap();
+    insert(&store, POINTS, 0, &rows);
+    drop(store);
+    let bytes: Vec<u8> = rows[700].iter().flat_map(|x| x.to_le_bytes()).collect();
+    for entry in std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.extension().is_some_and(|extension| extension == "vectors") {
+            let mut file = std::fs::read(&entry).unwrap();
+            if let Some(at) = file.windows(bytes.len()).position(|window| window == bytes) {
+                file[at + 5] ^= 1;
+                std::fs::write(&entry, file).unwrap();
+            }
+        }
+    }
+    let store = Store::open(&path).unwrap();
+    assert!(!store.check().unwrap().is_clean(), "the vector is damaged");
+    for (key, row) in (5_000..).zip(clusters(200, 16, 20, 7)) {
+        insert(&store, POINTS, key, &[row]);
+    }
+    assert_eq!(open(&store, POINTS).len(), 1_200);
+}
+
 /// In the order of their clusters, so that what came last is not like the rest, and then replaced as a whole by others.
 #[test]
 fn what_was_asked_is_delivered_after_everything_was_replaced() {
