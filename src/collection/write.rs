@@ -47,16 +47,19 @@ impl<'tx> CollectionMut<'tx> {
 
     /// Runs a change; a failure that may have left it half-done makes the transaction unfit to commit.
     fn change<T>(&mut self, change: impl FnOnce(&mut CollectionWriter) -> Result<T>) -> Result<T> {
-        /// A change that unwinds is half-done as well.
-        struct FailOnUnwind<'a>(&'a dyn Home);
+        /// A change that unwinds is half-done as well; not one that an app makes while it unwinds.
+        struct FailOnUnwind<'a> {
+            home: &'a dyn Home,
+            unwinding: bool,
+        }
         impl Drop for FailOnUnwind<'_> {
             fn drop(&mut self) {
-                if std::thread::panicking() {
-                    self.0.fail();
+                if std::thread::panicking() && !self.unwinding {
+                    self.home.fail();
                 }
             }
         }
-        let _guard = FailOnUnwind(self.home);
+        let _guard = FailOnUnwind { home: self.home, unwinding: std::thread::panicking() };
         self.home.check_usable()?;
         let writer = self.writer.as_deref_mut().expect("the writer is there until the handle is dropped");
         let result = change(writer);

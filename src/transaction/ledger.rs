@@ -38,11 +38,13 @@ impl Ledger {
 pub(crate) struct Borrowed<'a> {
     engine: &'a Engine,
     ledger: Option<Ledger>,
+    /// Whether the thread was unwinding already: a commit in an app's `drop` has not failed because of that.
+    unwinding: bool,
 }
 
 impl<'a> Borrowed<'a> {
     pub(crate) fn new(engine: &'a Engine, ledger: Ledger) -> Self {
-        Self { engine, ledger: Some(ledger) }
+        Self { engine, ledger: Some(ledger), unwinding: std::thread::panicking() }
     }
 }
 
@@ -62,7 +64,7 @@ impl DerefMut for Borrowed<'_> {
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.unwinding {
             // Nobody knows how far a commit has come.
             self.engine.directory.poison();
         }

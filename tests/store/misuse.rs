@@ -158,3 +158,27 @@ fn commits_without_links_leave_the_journal_too() {
     assert!(entries < 2_500, "{entries} entries");
     assert_unharmed(store);
 }
+
+/// An app that saves in a `drop` may do so while it unwinds from a panic of its own, which is no failure of the commit.
+#[test]
+fn a_commit_while_the_app_unwinds_is_a_commit() {
+    struct SaveOnDrop<'a>(&'a Store);
+    impl Drop for SaveOnDrop<'_> {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking());
+            let tx = self.0.begin_write().unwrap();
+            tx.open_collection(POINTS).unwrap().insert(1, &[1.0, 2.0, 3.0, 4.0]).unwrap();
+            tx.commit().unwrap();
+            self.0.begin_write().unwrap().commit().unwrap();
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store")).unwrap();
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _saver = SaveOnDrop(&store);
+        panic!("a defect of the app");
+    }));
+    assert!(unwound.is_err());
+    assert_eq!(store.begin_read().unwrap().open_collection(POINTS).unwrap().len(), 1);
+    store.begin_write().unwrap().commit().unwrap();
+}
