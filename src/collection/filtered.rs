@@ -81,15 +81,14 @@ impl<'a, K: Kernel> Search<'a, K> {
     ) -> Result<Hits> {
         let mut pilot = Pilot::new(self.view, self.k, ef, conditions);
         with_scratch(|scratch| {
-            let strategy = self.find_admitted(&self.exact, query, &mut pilot, scratch)?;
-            let walk = self.walked(ef, scratch, 0);
+            let walk = self.find_admitted(&self.exact, query, &mut pilot, scratch)?;
             let before = scratch.distances;
-            let hits = match strategy {
+            let hits = match walk.strategy {
                 Strategy::Walk => self.tell(scratch.admitted())?,
                 Strategy::Scan | Strategy::WalkThenScan => self.scan_admitted(query, &mut pilot, scratch)?,
             };
             let reranked = scratch.distances - before;
-            let statistics = QueryStatistics { strategy, distances: scratch.distances, reranked, ..walk };
+            let statistics = QueryStatistics { distances: scratch.distances, reranked, ..walk };
             Ok(pilot.finish(self.best(hits, statistics)))
         })
     }
@@ -106,9 +105,8 @@ impl<'a, K: Kernel> Search<'a, K> {
         let mut pilot = Pilot::new(self.view, self.k, ef, conditions);
         let all = self.is_exhaustive(ef);
         with_scratch(|scratch| {
-            let strategy = self.find_admitted(codes, coded, &mut pilot, scratch)?;
-            let walk = self.walked(ef, scratch, 0);
-            let (hits, reranked) = match strategy {
+            let walk = self.find_admitted(codes, coded, &mut pilot, scratch)?;
+            let (hits, reranked) = match walk.strategy {
                 Strategy::Walk => {
                     let lower_bound = |candidate| codes.space.lower_bound(coded, candidate);
                     let (hits, reranked) = self.rerank(scratch.admitted(), lower_bound, query, all)?;
@@ -123,29 +121,30 @@ impl<'a, K: Kernel> Search<'a, K> {
                     self.scan_codes_admitted(codes, coded, query, &mut pilot, scratch)?
                 }
             };
-            let statistics = QueryStatistics { strategy, distances: scratch.distances, reranked, ..walk };
+            let statistics = QueryStatistics { distances: scratch.distances, reranked, ..walk };
             Ok(pilot.finish(self.best(hits, statistics)))
         })
     }
 
     /// Finds admitted candidates by a walk, unless a scan is to be preferred from the start or found to be on the way: the
-    /// strategy says what was done, and what is to be done yet.
+    /// strategy says what was done, and what is to be done yet. A scan from the start has descended through nothing and keeps nothing.
     fn find_admitted<S: Comparison>(
         &self,
         index: &Index<&GraphSnapshot, S>,
         query: &S::Query,
         pilot: &mut Pilot<'a, '_>,
         scratch: &mut Scratch,
-    ) -> Result<Strategy> {
+    ) -> Result<QueryStatistics> {
         scratch.reset_counters();
         if pilot.scans_at_once() {
-            return Ok(Strategy::Scan);
+            return Ok(QueryStatistics { strategy: Strategy::Scan, ..QueryStatistics::default() });
         }
         let entries = self.enter(index, query, scratch)?;
         let saw_all = search_filtered(index, index, query, &entries, pilot.ef, pilot, scratch)?;
         let is_done = saw_all || pilot.budget.is_spent();
         let is_short = pilot.gave_up || scratch.admitted().take(self.k).count() < self.k;
-        Ok(if is_short && !is_done { Strategy::WalkThenScan } else { Strategy::Walk })
+        let strategy = if is_short && !is_done { Strategy::WalkThenScan } else { Strategy::Walk };
+        Ok(QueryStatistics { strategy, ..self.walked(pilot.ef, scratch, 0) })
     }
 
     /// Compares the codes of all that pass, and the vectors of those that may be among the `k` nearest as far as their codes tell: the

@@ -22,9 +22,10 @@ pub struct Hit {
 pub struct QueryStatistics {
     /// How the hits were found.
     pub strategy: Strategy,
-    /// Layers of the graph that were descended through before the walk on the lowest one.
+    /// Layers of the graph that were descended through before the walk on the lowest one; 0 without a walk, and from the second page
+    /// of a [`browse`](crate::Collection::browse) on, which goes on where the first has come to.
     pub layers: u8,
-    /// How many candidates were kept; 0 when all vectors were compared.
+    /// How many candidates the walk kept; 0 without a walk, when all vectors that pass were compared.
     pub ef: usize,
     /// Distances computed, on codes and on vectors.
     pub distances: u64,

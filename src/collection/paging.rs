@@ -95,6 +95,9 @@ impl Pages {
         if state.live > 0 {
             let ahead = self.page_size.saturating_add(self.ef).saturating_sub(self.ranked.len());
             let browse = self.browse.take();
+            if browse.is_none() {
+                statistics.layers = view.anchors()?.level;
+            }
             let mut browse = match &self.coded {
                 Some(coded) => {
                     let index = Index { rows, space: CodeSpace { segments, metric, kernel } };

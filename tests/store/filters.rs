@@ -176,11 +176,15 @@ fn each_strategy_is_taken_where_it_is_due() {
     assert_eq!(strategy(search().among(&ranking[3000..])), Strategy::WalkThenScan, "far from the query");
     assert_eq!(strategy(search().filter(|_| false)), Strategy::WalkThenScan, "nothing passes");
 
+    let few = search().among(&ranking[4000..4004]).run().unwrap().statistics();
+    assert_eq!((few.layers, few.ef, few.expanded, few.distances), (0, 0, 0, 4), "nothing is walked: {few:?}");
+
     let far = search().among(&ranking[3000..]).run().unwrap().statistics();
     assert!(far.distances < 4_000, "a walk is given up before it has cost as much as the scan: {far:?}");
     assert!(
         far.filter_calls >= collection.len()
             && far.layers > 0
+            && far.ef == 64
             && far.expanded > 0
             && far.reranked >= K as u64
     );

@@ -236,6 +236,7 @@ fn a_page_costs_what_it_adds() {
         assert!((live..live + descent).contains(&(sum(|s| s.distances) - reranked)));
         assert!((live..live + descent).contains(&sum(|s| s.expanded)));
         assert!(statistics[0].distances < live, "the first page walked through everything");
+        assert!(statistics[0].layers > 0 && statistics[1..].iter().all(|s| s.layers == 0), "one descent");
     }
 }
 
