@@ -172,7 +172,7 @@ pub enum Error {
 
     /// An earlier operation of this transaction failed half-way, or a handle on a collection was leaked, so it cannot be committed.
     #[error(
-        "an earlier operation of this transaction failed; the transaction was rolled back, begin another"
+        "an earlier operation of this transaction failed, or a handle was leaked; it cannot be committed: drop it, then begin another"
     )]
     TransactionFailed,
 
