@@ -41,7 +41,8 @@
 //! 2. **What is stored is found.** Every live vector can be reached from where a search starts, at every commit. A search for `k`
 //!    returns `k` whenever `k` vectors exist that pass its [filters](Query::filter); with `ef` no less than the collection's size it
 //!    is exact.
-//! 3. **Opening costs nothing**: no rebuild, no full load, however the store was left.
+//! 3. **Reopening rebuilds nothing** and does not load the graph: milliseconds, [as a rule](Store::open). Vectors are not loaded either,
+//!    but by the first search with [`VectorAccess::Copy`], the default on Windows.
 //! 4. **Readers never wait.** A [`ReadTransaction`] is one commit, for as long as it is held.
 //! 5. **Cost follows the change**: an insert, update or removal reads and writes O(m · log n) rows.
 //! 6. **Damage is a typed error** in a collection: every row and every vector carries a checksum that is compared before its first
@@ -62,7 +63,8 @@
 //! - A small commit writes its rows to a journal, and every sixteenth or so folds it into the tables: that one takes a few times as
 //!   long. Each commit writes, on top of its own rows, redb's allocator record: about 0.12 KB per MB of `store.redb`.
 //! - A process at a time may have a store open for writing; any number may read it when none does.
-//! - Files are mapped: on network shares and removable disks use [`VectorAccess::Copy`].
+//! - Not on network shares: locks and syncs are what the server makes of them. On removable disks with [`VectorAccess::Copy`], since
+//!   files are mapped otherwise.
 //! - Tested on Linux x86-64. Written for macOS, Windows, Android, iOS, and aarch64 as well, and not yet tested there.
 //!
 //! # Features

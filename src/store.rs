@@ -40,7 +40,8 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store in the directory `path`, and creates it when there is nothing yet (the parent directory must exist).
     ///
-    /// Costs the reading of a few rows, whatever the store's size and however it was left; nothing is rebuilt.
+    /// Reads the store's own rows and the journal, which holds what small commits have not folded yet (up to some 45 MB, 0.1 s, after
+    /// thousands of them in a large collection); nothing is rebuilt, and the graph is not loaded as a whole.
     ///
     /// # Errors
     ///

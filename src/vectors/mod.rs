@@ -36,8 +36,9 @@ pub(crate) type Slot = u32;
 pub enum VectorAccess {
     /// Through read-only memory maps: clean pages that the system may drop and fetch again. What to use where it works.
     Map,
-    /// Through a copy in anonymous memory, filled by reads at the first use of a segment: for file systems that cannot be
-    /// mapped safely (network shares, removable disks). Costs memory for codes and vectors of the segments used.
+    /// Through a copy in anonymous memory: segments are read whole at their first use. A search comes by nearly all of them, so the
+    /// first one reads the whole collection, and n · (vector + code) [stays in memory](crate::guide::sizing). For disks that may be
+    /// removed while the store is open, where what is mapped would end the process.
     Copy,
 }
 

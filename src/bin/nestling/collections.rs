@@ -11,7 +11,7 @@ use crate::{open, output};
 
 /// List the collections of a store
 ///
-/// Costs the reading of a few rows. The store is opened read-only: beside other readers, but not while a process has it open for writing.
+/// Reads the store's own rows and its journal. The store is opened read-only: beside other readers, but not while a process has it open for writing.
 #[derive(Args)]
 pub(crate) struct Collections {
     /// The store's directory
