@@ -61,15 +61,24 @@ impl Store {
         Ok(ReadTransaction::new(self.shared.current.load_full()))
     }
 
-    /// Begins the write transaction, of which there is one at a time; waits until an earlier one has ended.
+    /// Begins the write transaction, of which there is one at a time; waits until an earlier one has ended. A thread that holds one
+    /// waits for itself for ever.
     ///
     /// Waiting inside of a job of a thread pool can deadlock when the earlier one needs that pool to end: use
     /// [`try_begin_write`](Store::try_begin_write) there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`]; [`Error::Poisoned`] after a failed write.
     pub fn begin_write(&self) -> Result<WriteTransaction> {
         WriteTransaction::begin(self.shared.clone())
     }
 
     /// Begins the write transaction unless there is one; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin_write`](Store::begin_write).
     pub fn try_begin_write(&self) -> Result<Option<WriteTransaction>> {
         WriteTransaction::try_begin(self.shared.clone())
     }
@@ -156,7 +165,8 @@ impl Store {
         self.shared.engine.directory.path()
     }
 
-    /// Counts, sizes and shapes of everything in the store. Reads every node's record and links.
+    /// Counts, sizes and shapes of everything in the store. Reads every node's record and links into memory: some 250 bytes per vector
+    /// with m 16, until it returns.
     pub fn stats(&self) -> Result<Stats> {
         Stats::collect(self.begin_read()?.published())
     }
@@ -166,8 +176,11 @@ impl Store {
         self.shared.engine.directory.bytes_on_disk()
     }
 
-    /// Verifies everything: redb's file, every row against every other, every vector's checksum, reachability. Waits for the
-    /// writer, and reads the whole store.
+    /// Verifies everything: redb's file, every row against every other, every vector's checksum, reachability.
+    ///
+    /// Reads the whole store, and takes the memory of one collection's graph after the other, some 250 bytes per vector with m 16. It waits
+    /// for the write transaction that is open, if any (so do not call it from where one is held), and keeps the next from beginning until
+    /// it is done.
     ///
     /// What is wrong is in the [`Report`]; an error means that the check itself could not be done.
     pub fn check(&self) -> Result<Report> {

@@ -107,7 +107,7 @@ impl<'tx> CollectionMut<'tx> {
     /// Of equal keys the last one wins.
     ///
     /// Searches run on rayon's threads: several times as fast as one by one where there are cores, and the graph does not depend on
-    /// their number.
+    /// their number. Vectors and rows of the call are in memory until the commit: import some thousands at a time.
     pub fn insert_many<V: AsRef<[f32]>>(
         &mut self,
         vectors: impl IntoIterator<Item = (u64, V)>,

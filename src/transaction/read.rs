@@ -44,6 +44,10 @@ impl ReadTransaction {
     }
 
     /// Opens a collection as it is stored, for tools that know nothing but its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CollectionNotFound`] when it does not exist in this snapshot.
     pub fn open_stored_collection(&self, name: &str) -> Result<Collection> {
         let snapshot = self.snapshot(name)?;
         let parameters = snapshot.state.parameters;

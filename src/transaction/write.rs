@@ -164,6 +164,10 @@ impl WriteTransaction {
 
     /// Drops a collection with all that it holds; false when there is none. Its files go once the commit is durable and
     /// nobody reads an older snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CollectionAlreadyOpen`] when a handle on it is open.
     pub fn drop_collection(&self, name: &str) -> Result<bool> {
         self.check_usable()?;
         let mut collections = self.collections();
