@@ -308,7 +308,7 @@ fn compare<T: PartialEq + Display>(
 
 const MAX_NAME: usize = 255;
 
-/// The parameters that a collection was created with.
+/// The parameters that a collection was created with; `ef_construction` as last stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

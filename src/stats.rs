@@ -29,7 +29,7 @@ pub struct Stats {
 pub struct CollectionStats {
     /// The collection's name.
     pub name: String,
-    /// The parameters it was created with.
+    /// The parameters it was created with; `ef_construction` as a writer last stated it.
     pub parameters: Parameters,
     /// Live vectors.
     pub vectors: u64,

@@ -276,7 +276,8 @@ impl Builder {
     }
 
     /// Opens for reading only: together with other readers, also from other processes, but not beside a writer. Nothing in the
-    /// directory is changed; a store that was left by `kill -9` is recovered in memory.
+    /// directory is changed (but for the file `lock`, which is made where it is missing); a store that was left by `kill -9` is recovered
+    /// in memory.
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
         self

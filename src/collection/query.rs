@@ -23,7 +23,7 @@ use crate::vectors::Slot;
 /// The `ef` of a search that does not state one.
 pub(super) const DEFAULT_EF: usize = 64;
 
-/// A search being put together; [`run`](Query::run) runs it.
+/// A search being put together; [`run`](Query::run) runs it. Of `ef`, `recall` and `exact` the last one stated counts.
 ///
 /// ```
 /// # use nestling::{CollectionDefinition, Metric, Store};

@@ -49,7 +49,7 @@ impl Collection {
         &self.snapshot.state.name
     }
 
-    /// The parameters it was created with.
+    /// The parameters it was created with; `ef_construction` as last stated, by the definition that this was opened with or by a writer.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
