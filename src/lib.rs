@@ -72,7 +72,7 @@
 //! None is on by default, and each only adds.
 //!
 //! - `roaring`: [`Query::among`] takes the crate roaring's `RoaringTreemap`.
-//! - `serde`: [`Parameters`], [`Hit`], [`Stats`], [`Report`] and the like implement `Serialize`.
+//! - `serde`: [`Parameters`], [`Hits`] (with their statistics), [`Stats`], [`Report`] and the like implement `Serialize`.
 //! - `tracing`: spans and events of the crate [tracing](https://docs.rs/tracing), with the target `nestling`. Without a subscriber they cost
 //!   a search next to nothing.
 //! - `cli`: the command line tool.
@@ -104,6 +104,7 @@
 
 // Nothing read from disk or passed by a caller may panic; the few files where slices are proven otherwise say why.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+#![deny(missing_debug_implementations)]
 
 mod archive;
 mod backup;

@@ -53,6 +53,7 @@ pub enum Strategy {
 
 /// The result of a search: hits, nearest first, ties in key order.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Hits {
     pub(super) hits: Vec<Hit>,
     pub(super) statistics: QueryStatistics,

@@ -63,6 +63,20 @@ enum Target<'a> {
     Key(u64),
 }
 
+impl std::fmt::Debug for Query<'_> {
+    /// Filters are closures: only whether there are any can be told.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { view, k, effort, filter, limits, .. } = self;
+        f.debug_struct("Query")
+            .field("collection", &view.state.name)
+            .field("k", k)
+            .field("effort", effort)
+            .field("filtered", &!filter.is_empty())
+            .field("limits", limits)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'a> Query<'a> {
     pub(super) fn by_vector(view: View<'a>, vector: &'a [f32]) -> Self {
         Self::new(view, Target::Vector(vector))

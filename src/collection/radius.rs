@@ -51,6 +51,19 @@ pub struct Within<'a> {
     exact: bool,
 }
 
+impl std::fmt::Debug for Within<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { view, radius, limit, ef, exact, .. } = self;
+        f.debug_struct("Within")
+            .field("collection", &view.state.name)
+            .field("radius", radius)
+            .field("limit", limit)
+            .field("ef", ef)
+            .field("exact", exact)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'a> Within<'a> {
     pub(super) fn new(view: View<'a>, vector: &'a [f32], radius: f32) -> Self {
         Self { view, vector, radius, limit: usize::MAX, ef: DEFAULT_EF, exact: false }

@@ -185,6 +185,12 @@ impl Collection {
 /// Keys in ascending order; see [`Collection::keys`].
 pub struct Keys<'a>(Box<dyn Iterator<Item = Result<u64>> + 'a>);
 
+impl std::fmt::Debug for Keys<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
 impl<'a> Keys<'a> {
     pub(super) fn new(keys: impl Iterator<Item = Result<u64>> + 'a) -> Self {
         Self(Box::new(keys))
@@ -203,6 +209,12 @@ impl Iterator for Keys<'_> {
 pub struct Vectors<'a>(Box<dyn Iterator<Item = Result<KeyVector<'a>>> + 'a>);
 
 type KeyVector<'a> = (u64, Cow<'a, [f32]>);
+
+impl std::fmt::Debug for Vectors<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vectors").finish_non_exhaustive()
+    }
+}
 
 impl<'a> Vectors<'a> {
     pub(super) fn new(vectors: impl Iterator<Item = Result<KeyVector<'a>>> + 'a) -> Self {

@@ -5,8 +5,8 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use redb::{
-    AccessGuard, Key, MultimapRange, MultimapValue, Range, ReadOnlyMultimapTable, ReadOnlyTable,
-    ReadableMultimapTable, ReadableTable, ReadableTableMetadata, Value,
+    AccessGuard, Key, MultimapRange, MultimapTableHandle, MultimapValue, Range, ReadOnlyMultimapTable,
+    ReadOnlyTable, ReadableMultimapTable, ReadableTable, ReadableTableMetadata, TableHandle, Value,
 };
 
 use super::published::Published;
@@ -45,6 +45,12 @@ use crate::error::Result;
 pub struct ReadTable<K: Key + 'static, V: Value + 'static> {
     table: ReadOnlyTable<K, V>,
     _published: Arc<Published>,
+}
+
+impl<K: Key + 'static, V: Value + 'static> std::fmt::Debug for ReadTable<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadTable").field("name", &self.table.name()).finish_non_exhaustive()
+    }
 }
 
 impl<K: Key + 'static, V: Value + 'static> ReadTable<K, V> {
@@ -100,6 +106,12 @@ impl<K: Key + 'static, V: Value + 'static> ReadTable<K, V> {
 pub struct ReadMultimapTable<K: Key + 'static, V: Key + 'static> {
     table: ReadOnlyMultimapTable<K, V>,
     _published: Arc<Published>,
+}
+
+impl<K: Key + 'static, V: Key + 'static> std::fmt::Debug for ReadMultimapTable<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadMultimapTable").field("name", &self.table.name()).finish_non_exhaustive()
+    }
 }
 
 impl<K: Key + 'static, V: Key + 'static> ReadMultimapTable<K, V> {

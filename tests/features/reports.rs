@@ -1,5 +1,7 @@
 //! What the store reports can be written as JSON, under the names that it is documented by (feature `serde`).
 
+use std::collections::BTreeSet;
+
 use nestling::{Codes, CollectionDefinition, Element, Metric, Store};
 use serde_json::{Value, json};
 
@@ -21,16 +23,40 @@ fn reports_are_written_under_their_documented_names() {
     });
     assert_eq!(collection["parameters"], parameters);
     assert_eq!(collection["layers"][0]["nodes"], 100);
-    assert_eq!(serde_json::to_value(store.check().unwrap()).unwrap()["vectors"], 100);
-    assert!(serde_json::to_value(store.counters()).unwrap().is_object());
+    let check = store.check().unwrap();
+    assert_names(&check, &["problems", "truncated", "vectors", "links"]);
+    assert_eq!(serde_json::to_value(&check).unwrap()["vectors"], 100);
+    assert_names(&store.counters(), &["bytes_read", "bytes_written", "syncs"]);
 
     let points = store.begin_read().unwrap().open_collection(points).unwrap();
     let hits = points.search(&[7.0, 0.0], 1).unwrap();
     assert_eq!(serde_json::to_value(&hits).unwrap(), json!([{ "key": 7, "distance": 0.0 }]));
-    let statistics = points.query(&[7.0, 0.0]).run().unwrap().statistics();
-    assert!(serde_json::to_value(statistics).unwrap()["distances"].as_u64() > Some(0));
-    let backup = store.backup(dir.path().join("copy")).unwrap();
-    assert!(serde_json::to_value(backup).unwrap().is_object());
+    let hits = points.query(&[7.0, 0.0]).k(1).run().unwrap();
+    assert_names(
+        &hits.statistics(),
+        &["strategy", "layers", "ef", "distances", "expanded", "reranked", "filter_calls"],
+    );
+    let written = json!({
+        "hits": [{ "key": 7, "distance": 0.0 }], "statistics": hits.statistics(), "is_partial": false, "is_cut": false,
+    });
+    assert_eq!(serde_json::to_value(&hits).unwrap(), written);
+    assert_names(&store.backup(dir.path().join("copy")).unwrap(), &["commit", "bytes"]);
+
+    drop(points);
+    let (store, compaction) = store.compact().unwrap();
+    assert_names(&compaction, &["bytes_before", "bytes_after", "vectors"]);
+    store.close().unwrap();
+    let repair = Store::repair(dir.path().join("store"), dir.path().join("repaired")).unwrap();
+    assert_names(&repair, &["rows_found", "tables_kept", "unknown_segments", "collections"]);
+    let names = ["name", "recovered", "lost", "lost_keys", "definition_lost"];
+    assert_names(&repair.collections[0], &names);
+}
+
+/// These names, and no others.
+fn assert_names(report: &impl serde::Serialize, names: &[&str]) {
+    let written = serde_json::to_value(report).unwrap();
+    let written: BTreeSet<&str> = written.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(written, names.iter().copied().collect());
 }
 
 #[test]
