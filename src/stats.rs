@@ -40,9 +40,9 @@ pub struct CollectionStats {
     /// Segment files.
     pub segments: usize,
     /// Pages of the graph.
-    pub pages: usize,
+    pub graph_pages: usize,
     /// Pages of the graph in memory.
-    pub pages_loaded: usize,
+    pub graph_pages_loaded: usize,
     /// Bytes that those pages take.
     pub resident_bytes: usize,
     /// The layers, from 0 up.
@@ -97,8 +97,8 @@ fn collection(published: &Published, stored: &CollectionSnapshot) -> Result<Coll
         slots,
         dead_slots: slots.saturating_sub(state.live),
         segments: segments.len(),
-        pages: graph.pages(),
-        pages_loaded: loaded().count(),
+        graph_pages: graph.pages(),
+        graph_pages_loaded: loaded().count(),
         resident_bytes: loaded().map(|page| page.resident()).sum(),
         layers: layers(stored, graph)?,
     })

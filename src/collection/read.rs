@@ -65,12 +65,12 @@ impl Collection {
     }
 
     /// Pages that the graph has. They are loaded as searches come by.
-    pub fn pages(&self) -> usize {
+    pub fn graph_pages(&self) -> usize {
         self.snapshot.graph.pages()
     }
 
     /// Pages of the graph that are in memory.
-    pub fn pages_loaded(&self) -> usize {
+    pub fn graph_pages_loaded(&self) -> usize {
         self.snapshot.graph.loaded().count()
     }
 

@@ -49,7 +49,10 @@ fn segments(work: &Workplace, store: &str) -> Vec<Vec<u8>> {
 /// The graph as far as it can be seen from outside: shape, and the answers at a narrow ef, with what they cost.
 fn graph(work: &Workplace, store: &str) -> (Value, Vec<String>) {
     let mut stats = work.json(["stats", store])["collections"][0].clone();
-    stats.as_object_mut().unwrap().retain(|name, _| !name.starts_with("pages") && name != "resident_bytes");
+    stats
+        .as_object_mut()
+        .unwrap()
+        .retain(|name, _| !name.starts_with("graph_pages") && name != "resident_bytes");
     let store = Store::builder().read_only().open(work.path(store)).unwrap();
     let collection = store.begin_read().unwrap().open_stored_collection("c").unwrap();
     let answer = |query: &Vec<f32>| {

@@ -17,7 +17,8 @@ fn a_search_finds_what_is_nearest() {
             assert!((hit["distance"].as_f64().unwrap() - cosine(query, &work.base[row])).abs() < 1e-5);
         }
         assert!(found["microseconds"].as_u64().unwrap() > 0);
-        let (loaded, pages) = (found["pages_loaded"].as_u64().unwrap(), found["pages"].as_u64().unwrap());
+        let (loaded, pages) =
+            (found["graph_pages_loaded"].as_u64().unwrap(), found["graph_pages"].as_u64().unwrap());
         assert!(0 < loaded && loaded <= pages, "{loaded} of {pages}");
     }
 }

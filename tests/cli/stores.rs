@@ -21,7 +21,7 @@ fn stats_tell_what_was_imported() {
     let mean = base["edges"].as_f64().unwrap() / 499.0;
     assert!((base["mean_degree"].as_f64().unwrap() - mean).abs() < 1e-9 && mean > 2.0);
     assert!(base["max_degree"].as_u64().unwrap() <= 32);
-    for count in ["segments", "pages"] {
+    for count in ["segments", "graph_pages"] {
         assert!(collections[1][count].as_u64().unwrap() > 0);
     }
     let table = work.succeeds(["stats", "s"]);

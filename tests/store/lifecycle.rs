@@ -101,7 +101,7 @@ fn a_snapshot_loads_its_pages_after_the_collection_was_dropped() {
     for generation in 1..4 {
         replace_all(&store, generation);
     }
-    assert_eq!(photos.pages_loaded(), 0);
+    assert_eq!(photos.graph_pages_loaded(), 0);
     assert!(Answers::of(&photos) == seen);
 }
 
@@ -224,7 +224,7 @@ fn a_collection_reads_its_first_page_after_its_store_is_gone() {
     let home = Home::new();
     replace_all(&home.open(), 0);
     let notes = open_notes(&home.open());
-    assert_eq!(notes.pages_loaded(), 0);
+    assert_eq!(notes.graph_pages_loaded(), 0);
     assert_eq!(notes.get(3).unwrap().unwrap(), note(3, 0));
     assert_eq!(notes.search(&note(3, 0), 1).unwrap()[0].key, 3);
 }
@@ -710,21 +710,21 @@ fn a_search_after_reopening_loads_a_part_of_the_graph() {
 
     let store = home.open();
     let statistics = || store.stats().unwrap().collections[0].clone();
-    assert_eq!(statistics().pages_loaded, 0);
+    assert_eq!(statistics().graph_pages_loaded, 0);
     let reader = store.begin_read().unwrap().open_collection(PASSAGES).unwrap();
     let query = passage(3333);
     assert_eq!(reader.query(&query).k(1).ef(16).run().unwrap()[0].key, 3333);
-    let CollectionStats { pages, pages_loaded, resident_bytes, .. } = statistics();
-    println!("one search loaded {pages_loaded} of {pages} pages, {resident_bytes} bytes");
-    assert!(pages_loaded > 0 && pages_loaded < pages / 2, "{pages_loaded} of {pages} pages were loaded");
+    let CollectionStats { graph_pages: pages, graph_pages_loaded: loaded, resident_bytes, .. } = statistics();
+    println!("one search loaded {loaded} of {pages} pages, {resident_bytes} bytes");
+    assert!(loaded > 0 && loaded < pages / 2, "{loaded} of {pages} pages were loaded");
 
     // Nor does a small commit load the rest.
     let tx = store.begin_write().unwrap();
     tx.open_collection(PASSAGES).unwrap().insert(COUNT, &query).unwrap();
     tx.commit().unwrap();
-    let CollectionStats { pages, pages_loaded, .. } = statistics();
-    println!("with an insertion it is {pages_loaded} of {pages}");
-    assert!(pages_loaded < pages * 3 / 4, "{pages_loaded} of {pages} pages were loaded");
+    let CollectionStats { graph_pages: pages, graph_pages_loaded: loaded, .. } = statistics();
+    println!("with an insertion it is {loaded} of {pages}");
+    assert!(loaded < pages * 3 / 4, "{loaded} of {pages} pages were loaded");
 }
 
 // What the tests are written in.

@@ -71,7 +71,7 @@ fn measure(
     operation: impl FnOnce(&mut CollectionMut<'_>),
 ) -> Cost {
     let bytes_before = store.counters();
-    let loaded_before = store.begin_read().unwrap().open_collection(definition).unwrap().pages_loaded();
+    let loaded_before = store.begin_read().unwrap().open_collection(definition).unwrap().graph_pages_loaded();
     let tx = store.begin_write().unwrap();
     let mut points = tx.open_collection(definition).unwrap();
     operation(&mut points);
@@ -83,8 +83,8 @@ fn measure(
     Cost {
         read: rows.read,
         touched: rows.touched,
-        loaded: points.pages_loaded() - loaded_before,
-        pages: points.pages(),
+        loaded: points.graph_pages_loaded() - loaded_before,
+        pages: points.graph_pages(),
         bytes_read: bytes.bytes_read - bytes_before.bytes_read,
         bytes_written: bytes.bytes_written - bytes_before.bytes_written,
     }

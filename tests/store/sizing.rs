@@ -74,7 +74,7 @@ fn disk_and_memory_are_as_the_guide_says() {
             words.get(key.unwrap()).unwrap();
         }
         let stats = &store.stats().unwrap().collections[0];
-        assert_eq!(stats.pages_loaded, stats.pages);
+        assert_eq!(stats.graph_pages_loaded, stats.graph_pages);
         for (what, predicted, measured) in [
             ("disk", formula.disk(), disk),
             ("graph in memory", formula.graph_in_memory(), stats.resident_bytes),

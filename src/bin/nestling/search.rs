@@ -55,8 +55,8 @@ impl Search {
                     .map(|hit| json!({ "key": hit.key, "distance": hit.distance }))
                     .collect::<Value>(),
                 "microseconds": microseconds,
-                "pages_loaded": collection.pages_loaded(),
-                "pages": collection.pages(),
+                "graph_pages_loaded": collection.graph_pages_loaded(),
+                "graph_pages": collection.graph_pages(),
             }));
         }
         // As wide as the widest key needs it.
@@ -68,8 +68,8 @@ impl Search {
         output::line(format_args!(
             "{} µs since the start of the process, {} of {} pages of the graph loaded",
             HumanCount(microseconds),
-            HumanCount(collection.pages_loaded() as u64),
-            HumanCount(collection.pages() as u64)
+            HumanCount(collection.graph_pages_loaded() as u64),
+            HumanCount(collection.graph_pages() as u64)
         ))
     }
 

@@ -59,7 +59,7 @@ fn print(collection: &CollectionStats) -> Result<(), Failure> {
         ("element", parameters.element.to_string()),
         ("dead slots", format!("{} of {}", HumanCount(collection.dead_slots), HumanCount(collection.slots))),
         ("segments", collection.segments.to_string()),
-        ("pages", HumanCount(collection.pages as u64).to_string()),
+        ("graph pages", HumanCount(collection.graph_pages as u64).to_string()),
     ])?;
     let columns = ["layer", "nodes", "mean degree", "max degree", "reachable"];
     let [layer, nodes, mean, max, reachable] = columns;
@@ -96,8 +96,8 @@ fn to_json(collection: &CollectionStats) -> Value {
         "slots": collection.slots,
         "dead_slots": collection.dead_slots,
         "segments": collection.segments,
-        "pages": collection.pages,
-        "pages_loaded": collection.pages_loaded,
+        "graph_pages": collection.graph_pages,
+        "graph_pages_loaded": collection.graph_pages_loaded,
         "resident_bytes": collection.resident_bytes,
         "layers": collection.layers.iter().map(layer_to_json).collect::<Value>(),
     })
