@@ -483,7 +483,7 @@ impl Model {
     /// Says how a snapshot differs.
     fn compare(&self, snapshot: &ReadTransaction, rng: &mut StdRng) -> Result<(), String> {
         let existing = snapshot.list_collections();
-        let existing: BTreeSet<&str> = existing.iter().map(|(name, _)| name.as_str()).collect();
+        let existing: BTreeSet<&str> = existing.iter().map(String::as_str).collect();
         for ((definition, mirror), expected) in COLLECTIONS.iter().zip(MIRRORS).zip(&self.collections) {
             let name = definition.name();
             match expected {

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::{Mutex, Once};
 
 use nestling::redb::TableDefinition;
-use nestling::{Codes, CollectionDefinition, Error, Metric, Repair, Store};
+use nestling::{Codes, CollectionDefinition, Error, Metric, Parameters, Repair, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -324,7 +324,7 @@ fn all_that_agree(
 fn all_that_answer(from: &Path, found: &BTreeMap<String, Vectors>) -> bool {
     let Ok(store) = Store::builder().read_only().open(from) else { return false };
     let tx = store.begin_read().unwrap();
-    for (name, _) in tx.list_collections() {
+    for name in tx.list_collections() {
         let Ok(collection) = tx.open_stored_collection(&name) else { continue };
         for key in 0..400 {
             if let Ok(Some(vector)) = collection.get(key) {
@@ -362,13 +362,21 @@ fn what_is_no_store_is_refused_and_a_sound_one_comes_out_whole() {
     }
     assert!(repair.collections.iter().all(|c| c.lost == Some(0) && c.lost_keys.is_empty()), "{repair:?}");
     let (sound, repaired) = (Store::open(&from).unwrap(), &store);
-    let parameters = |store: &Store| store.begin_read().unwrap().list_collections();
     assert_eq!(parameters(repaired), parameters(&sound));
+}
+
+fn parameters(store: &Store) -> Vec<(String, Parameters)> {
+    let tx = store.begin_read().unwrap();
+    let of = |name: String| {
+        let collection = tx.open_stored_collection(&name).unwrap();
+        (name, *collection.parameters())
+    };
+    tx.list_collections().into_iter().map(of).collect()
 }
 
 fn contents(store: &Store) -> BTreeMap<String, Vectors> {
     let tx = store.begin_read().unwrap();
-    let read = |(name, _): (String, _)| {
+    let read = |name: String| {
         let collection = tx.open_stored_collection(&name).unwrap();
         let vectors = collection.iter().unwrap().map(|entry| {
             let (key, vector) = entry.unwrap();

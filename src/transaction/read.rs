@@ -9,7 +9,7 @@ use super::tables::{ReadMultimapTable, ReadTable};
 use crate::collection::Collection;
 use crate::error::{Error, Result};
 use crate::graph::storage::is_reserved;
-use crate::options::{CollectionDefinition, Parameters};
+use crate::options::CollectionDefinition;
 
 /// A snapshot of the whole store: one commit, for as long as it is held. `Send + Sync`; taking one is one atomic operation, and
 /// neither blocks nor is blocked by the writer.
@@ -61,10 +61,10 @@ impl ReadTransaction {
         }
     }
 
-    /// The names and parameters of all collections, in the order of their names.
-    pub fn list_collections(&self) -> Vec<(String, Parameters)> {
-        let collections = self.published.collections.iter();
-        collections.map(|(name, snapshot)| (name.to_string(), snapshot.state.parameters)).collect()
+    /// The names of all collections, in order. They are in memory, so nothing can fail; for tables redb reads its file. What a
+    /// collection is, [`open_stored_collection`](Self::open_stored_collection) tells.
+    pub fn list_collections(&self) -> Vec<String> {
+        self.published.collections.keys().map(|name| name.to_string()).collect()
     }
 
     /// Opens a table of the app's own. The handle keeps the snapshot alive by itself.

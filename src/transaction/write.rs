@@ -184,7 +184,7 @@ impl WriteTransaction {
         Ok(true)
     }
 
-    /// The names of all collections, as this transaction leaves them.
+    /// The names of all collections, in order, as this transaction leaves them.
     pub fn list_collections(&self) -> Vec<String> {
         let collections = self.collections();
         let stored = self.base.collections.keys().filter(|name| !collections.contains_key(*name));

@@ -153,7 +153,7 @@ impl State {
 
     /// Compares a snapshot with the state, bit by bit; tells how they differ.
     pub fn compare(&self, snapshot: &ReadTransaction) -> Result<(), String> {
-        let found: Vec<String> = snapshot.list_collections().into_iter().map(|(name, _)| name).collect();
+        let found = snapshot.list_collections();
         if !found.iter().eq(self.collections.keys()) {
             return Err(format!("collections {found:?}, not {:?}", self.collections.keys()));
         }

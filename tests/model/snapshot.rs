@@ -33,10 +33,11 @@ impl Snapshot {
         dice: &mut Dice,
     ) -> Self {
         let names: Vec<&str> = reference.shelves.keys().copied().collect();
-        let listed = transaction.list_collections();
-        assert_eq!(listed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names);
-        for (shelf, (_, found)) in reference.shelves.values().zip(&listed) {
+        assert_eq!(transaction.list_collections(), names);
+        for (name, shelf) in &reference.shelves {
             let spec = &shelf.spec;
+            let collection = transaction.open_stored_collection(name).unwrap();
+            let found = collection.parameters();
             let parameters =
                 (found.dimension, found.metric, found.m, found.m0, found.seed, found.codes, found.element);
             assert_eq!(

@@ -36,7 +36,7 @@ struct Content {
 impl Content {
     fn of(tx: &ReadTransaction) -> Self {
         let mut collections = BTreeMap::new();
-        for (name, _) in tx.list_collections() {
+        for name in tx.list_collections() {
             let collection = tx.open_stored_collection(&name).unwrap();
             let vectors = collection.iter().unwrap().map(|entry| {
                 let (key, vector) = entry.unwrap();

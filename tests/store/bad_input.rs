@@ -553,11 +553,9 @@ fn other_parameters_than_the_stored_ones_are_refused() {
         tx.open_collection(definition).unwrap().insert(7, &[7.0; 3]).unwrap();
         tx.commit().unwrap();
     }
-    assert_eq!(
-        store.begin_read().unwrap().list_collections()[0].1.ef_construction,
-        400,
-        "the last one stated"
-    );
+    let stored = store.begin_read().unwrap().open_stored_collection("c").unwrap();
+    assert_eq!(stored.parameters().ef_construction, 400, "the last one stated");
+    drop(stored);
     store.close().unwrap();
     assert_clean(&Store::open(&path).unwrap());
 }

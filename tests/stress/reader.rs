@@ -87,7 +87,7 @@ impl Hold {
         let existing = snapshot.list_collections();
         for ((subject, generations), collection) in SUBJECTS.iter().zip(&claim).zip(&mut collections) {
             let name = subject.definition.name();
-            if generations.is_some() != existing.iter().any(|(existing, _)| existing == name) {
+            if generations.is_some() != existing.iter().any(|existing| existing == name) {
                 return Err(format!(
                     "{name}: the tables and the collections do not agree on whether it exists"
                 ));
@@ -120,7 +120,7 @@ impl Hold {
             return Ok(());
         };
         let name = SUBJECTS[subject].definition.name();
-        seen.looks_at_dropped += u64::from(!now.list_collections().iter().any(|(other, _)| other == name));
+        seen.looks_at_dropped += u64::from(!now.list_collections().iter().any(|other| other == name));
         let look = Look { subject, collection, live };
         let looked = match dice.below(8) {
             0 => look.everything(seen),

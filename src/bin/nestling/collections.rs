@@ -25,7 +25,7 @@ impl Collections {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let tx = open::for_reading(&self.store)?.begin_read()?;
         let collections = tx.list_collections();
-        let width = collections.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(4);
+        let width = collections.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
         if !self.json {
             let columns = ["vectors", "dimension", "metric", "m", "codes", "element"];
             let [vectors, dimension, metric, m, codes, element] = columns;
@@ -34,8 +34,9 @@ impl Collections {
                 "name"
             ))?;
         }
-        for (name, parameters) in collections {
-            let vectors = tx.open_stored_collection(&name)?.len();
+        for name in collections {
+            let collection = tx.open_stored_collection(&name)?;
+            let (vectors, parameters) = (collection.len(), collection.parameters());
             if self.json {
                 output::line(json!({
                     "name": name,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nestling::{Collection, Error, ReadTransaction, Store};
+use nestling::{Collection, Error, Store};
 
 use crate::failure::Failure;
 
@@ -33,13 +33,11 @@ fn refused(error: Error) -> Failure {
 pub(crate) fn collection(store: &Store, name: &str) -> Result<Collection, Failure> {
     let tx = store.begin_read()?;
     tx.open_stored_collection(name).map_err(|e| match e {
-        Error::CollectionNotFound { name } => {
-            Failure::CollectionNotFound { path: store.path().to_owned(), name, existing: names(&tx) }
-        }
+        Error::CollectionNotFound { name } => Failure::CollectionNotFound {
+            path: store.path().to_owned(),
+            name,
+            existing: tx.list_collections(),
+        },
         e => Failure::Store(e),
     })
-}
-
-fn names(tx: &ReadTransaction) -> Vec<String> {
-    tx.list_collections().into_iter().map(|(name, _)| name).collect()
 }
