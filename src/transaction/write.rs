@@ -233,9 +233,26 @@ impl WriteTransaction {
         Ok(self.redb().rename_table(table, to)?)
     }
 
+    /// Renames a multimap table of the app's own.
+    pub fn rename_multimap_table(
+        &self,
+        table: impl MultimapTableHandle,
+        to: impl MultimapTableHandle,
+    ) -> Result<()> {
+        refuse_reserved(table.name())?;
+        refuse_reserved(to.name())?;
+        Ok(self.redb().rename_multimap_table(table, to)?)
+    }
+
     /// The names of the app's own tables.
     pub fn list_tables(&self) -> Result<Vec<String>> {
         let tables = self.redb().list_tables()?;
+        Ok(tables.map(|table| table.name().to_owned()).filter(|name| !is_reserved(name)).collect())
+    }
+
+    /// The names of the app's own multimap tables.
+    pub fn list_multimap_tables(&self) -> Result<Vec<String>> {
+        let tables = self.redb().list_multimap_tables()?;
         Ok(tables.map(|table| table.name().to_owned()).filter(|name| !is_reserved(name)).collect())
     }
 

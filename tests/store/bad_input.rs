@@ -633,15 +633,18 @@ fn reserved_table_names_are_refused_everywhere() {
         let table = || TableDefinition::<u64, &[u8]>::new(name);
         let multimap = || MultimapTableDefinition::<u64, u64>::new(name);
         let plain = || TableDefinition::<u64, &str>::new("seeds");
+        let links = || MultimapTableDefinition::<u64, u64>::new("links");
         let tx = store.begin_write().unwrap();
         let snapshot = store.begin_read().unwrap();
-        let refused: [(&str, Error); 8] = [
+        let refused: [(&str, Error); 10] = [
             ("open_table", tx.open_table(table()).map(drop).unwrap_err()),
             ("open_multimap_table", tx.open_multimap_table(multimap()).map(drop).unwrap_err()),
             ("delete_table", tx.delete_table(table()).unwrap_err()),
             ("delete_multimap_table", tx.delete_multimap_table(multimap()).unwrap_err()),
             ("rename_table from", tx.rename_table(table(), plain()).unwrap_err()),
             ("rename_table to", tx.rename_table(plain(), table()).unwrap_err()),
+            ("rename_multimap_table from", tx.rename_multimap_table(multimap(), links()).unwrap_err()),
+            ("rename_multimap_table to", tx.rename_multimap_table(links(), multimap()).unwrap_err()),
             ("read open_table", snapshot.open_table(table()).map(drop).unwrap_err()),
             ("read open_multimap_table", snapshot.open_multimap_table(multimap()).map(drop).unwrap_err()),
         ];
@@ -655,6 +658,7 @@ fn reserved_table_names_are_refused_everywhere() {
         }
         assert_eq!(tx.list_tables().unwrap(), ["seeds"]);
         assert_eq!(snapshot.list_tables().unwrap(), ["seeds"]);
+        assert!(tx.list_multimap_tables().unwrap().is_empty());
         assert!(snapshot.list_multimap_tables().unwrap().is_empty());
         tx.commit().unwrap();
     }
@@ -667,6 +671,31 @@ fn reserved_table_names_are_refused_everywhere() {
     tx.commit().unwrap();
     assert_eq!(store.begin_read().unwrap().list_tables().unwrap().len(), 5);
     assert_clean(&store);
+}
+
+/// Multimap tables are listed and renamed like tables, and apart from them.
+#[test]
+fn multimap_tables_are_listed_and_renamed() {
+    const LINKS: MultimapTableDefinition<u64, u64> = MultimapTableDefinition::new("links");
+    const EDGES: MultimapTableDefinition<u64, u64> = MultimapTableDefinition::new("edges");
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("s")).unwrap();
+    let tx = store.begin_write().unwrap();
+    tx.open_table(SEEDS).unwrap().insert(1, "one").unwrap();
+    tx.open_multimap_table(LINKS).unwrap().insert(1, 2).unwrap();
+    assert_eq!(tx.list_multimap_tables().unwrap(), ["links"]);
+    tx.rename_multimap_table(LINKS, EDGES).unwrap();
+    assert_eq!(tx.list_multimap_tables().unwrap(), ["edges"]);
+    let missing = tx.rename_multimap_table(LINKS, EDGES).unwrap_err();
+    assert!(matches!(missing, Error::Table(_)), "{missing:?}");
+    tx.commit().unwrap();
+
+    let snapshot = store.begin_read().unwrap();
+    assert_eq!(snapshot.list_multimap_tables().unwrap(), ["edges"]);
+    assert_eq!(snapshot.list_tables().unwrap(), ["seeds"]);
+    let edges = snapshot.open_multimap_table(EDGES).unwrap();
+    let found: Vec<u64> = edges.get(1).unwrap().map(|value| value.unwrap().value()).collect();
+    assert_eq!(found, [2]);
 }
 
 /// What redb refuses comes back as redb's error, and the transaction goes on.
