@@ -87,7 +87,22 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`CloseError::ReadersAlive`] gives the store back when transactions or collections still use it.
+    /// [`CloseError::ReadersAlive`] gives the store back when transactions or collections still use it. So `close()?` does not compile
+    /// where a function returns [`nestling::Result`](crate::Result); this does:
+    ///
+    /// ```
+    /// use nestling::{CloseError, Store};
+    ///
+    /// fn finish(store: Store) -> nestling::Result<()> {
+    ///     match store.close() {
+    ///         Err(CloseError::Failed(e)) => Err(e),
+    ///         _ => Ok(()), // closed, or closing when the last of those that use it is dropped
+    ///     }
+    /// }
+    /// # let dir = tempfile::tempdir()?;
+    /// # finish(Store::open(dir.path().join("app.nestling"))?)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(self) -> Result<(), CloseError> {
         match Arc::try_unwrap(self.dismantle()?) {
             Ok(mut engine) => engine.shut_down().map_err(CloseError::Failed),
