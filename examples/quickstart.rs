@@ -10,7 +10,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nestling::redb::TableDefinition;
+use nestling::redb::{ReadableTable, TableDefinition};
 use nestling::{CollectionDefinition, Metric, Store};
 
 #[path = "../tests/common/words.rs"]
@@ -84,7 +84,7 @@ fn print_nearest(store: &Store, word: &str) -> Result<(), Box<dyn Error>> {
     let vectors = tx.open_collection(VECTORS)?;
     let texts = tx.open_table(TEXTS)?;
 
-    let key = key_of(store, word)?;
+    let key = key_of(texts.as_redb(), word)?;
     println!("Nearest to {word:?}:");
     for hit in vectors.query_key(key).k(6).run()? {
         let text = texts.get(hit.key)?.ok_or("a vector without a text")?;
@@ -109,11 +109,11 @@ fn time_searches(store: &Store) -> Result<(), Box<dyn Error>> {
 
 /// Removes what is nearest to a word, but not the word itself: vectors and texts go together.
 fn remove_nearest(store: &Store, word: &str, count: usize) -> Result<(), Box<dyn Error>> {
-    let key = key_of(store, word)?;
     let tx = store.begin_write()?;
     {
         let mut vectors = tx.open_collection(VECTORS)?;
         let mut texts = tx.open_table(TEXTS)?;
+        let key = key_of(&texts, word)?;
         let hits = vectors.query_key(key).k(count + 1).run()?;
         for hit in hits.iter().filter(|hit| hit.key != key) {
             vectors.remove(hit.key)?;
@@ -126,8 +126,8 @@ fn remove_nearest(store: &Store, word: &str, count: usize) -> Result<(), Box<dyn
 }
 
 /// The key of the first entry that has `word` among its lemmas.
-fn key_of(store: &Store, word: &str) -> Result<u64, Box<dyn Error>> {
-    for entry in store.begin_read()?.open_table(TEXTS)?.iter()? {
+fn key_of(texts: &impl ReadableTable<u64, &'static str>, word: &str) -> Result<u64, Box<dyn Error>> {
+    for entry in texts.iter()? {
         let (key, text) = entry?;
         let lemmas = text.value().split(':').next().unwrap_or_default();
         if lemmas.split(", ").any(|lemma| lemma == word) {

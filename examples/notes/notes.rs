@@ -138,6 +138,9 @@ fn create(store: &Store) -> Result<()> {
 /// Changes under way: all or none of them. Dropped without a commit, they never happened.
 ///
 /// Each method checks first and writes then, so that a refusal leaves the changes before it as they were.
+///
+/// Texts are embedded while the transaction, of which there is one at a time, is open: here only the user writes, and tries changes out
+/// in it. An app with other writers runs its model before it begins, as [`import`](Changes::import) expects.
 pub struct Changes<'a> {
     tx: WriteTransaction,
     embedder: &'a dyn Embedder,

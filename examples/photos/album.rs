@@ -54,18 +54,21 @@ impl Album {
 
     /// Stores photos, all of them or, should anything fail on the way, none. Gives back the keys.
     pub fn import(&self, photos: impl IntoIterator<Item = (Photo, Picture)>) -> Result<Vec<u64>> {
+        // Described before the transaction begins: that takes its time, and others may want to write meanwhile.
+        let photos = photos.into_iter().map(|(photo, picture)| (photo, picture.shapes(), picture.colours()));
+        let photos: Vec<_> = photos.collect();
         let tx = self.store.begin_write()?;
         let (mut shapes, mut colours, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         {
             let (mut rows, mut by_date) = (tx.open_table(PHOTOS)?, tx.open_table(BY_DATE)?);
             // The number of the last photo is given out again when it is deleted; `examples/notes` counts on.
             let first = rows.last()?.map_or(0, |(key, _)| key.value() + 1);
-            for (key, (photo, picture)) in (first..).zip(photos) {
+            for (key, (photo, by_shape, by_colour)) in (first..).zip(photos) {
                 rows.insert(key, (photo.date, photo.name.as_str()))?;
                 by_date.insert((photo.date, key), ())?;
-                colours.push((key, picture.colours()));
+                colours.push((key, by_colour));
                 // A picture of nothing has no edges, and no direction to compare: it is found by its colours only.
-                shapes.extend(picture.shapes().map(|shapes| (key, shapes)));
+                shapes.extend(by_shape.map(|by_shape| (key, by_shape)));
                 keys.push(key);
             }
         }
