@@ -69,7 +69,7 @@ fn pin(shared: &Shared, site: &Site) -> Result<(Arc<Published>, Attached)> {
 fn settle(site: &Site, published: &Published) -> Result<()> {
     const CACHE: usize = 4 << 20;
     let database = open_database(site.directory(), false, CACHE)?;
-    let stored = Stored::read(&redb::ReadableDatabase::begin_read(&database)?)?;
+    let stored = Stored::read(&database.begin_read()?)?;
     if (stored.state.store, stored.commit()) != (published.engine.store, published.commit) {
         return Err(Error::corrupted(
             site.directory().join(STORE_FILE).display().to_string(),

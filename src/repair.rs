@@ -27,7 +27,7 @@ use crate::options::{Codes, CollectionDefinition, Metric, Parameters};
 use crate::site::Site;
 use crate::store::Store;
 use crate::trace::span;
-use crate::transaction::{Durability, STORE_FILE, open_database};
+use crate::transaction::{Database, Durability, STORE_FILE, open_database};
 use crate::vectors::{Described, Geometry, Remains, Slot, described};
 
 /// Vectors that are inserted in one transaction.
@@ -158,14 +158,14 @@ struct Remainder {
 struct Finder<'a> {
     source: &'a Arc<Directory>,
     headers: Vec<Described>,
-    rows: Option<(redb::Database, Salvaged)>,
+    rows: Option<(Database, Salvaged)>,
 }
 
 impl<'a> Finder<'a> {
     fn new(source: &'a Arc<Directory>, headers: Vec<Described>) -> Self {
         let rows = shielded(|| {
             let database = open_database(source, true, CACHE)?;
-            let salvaged = Salvaged::read(&redb::ReadableDatabase::begin_read(&database)?, MAX_LEVEL);
+            let salvaged = Salvaged::read(&database.begin_read()?, MAX_LEVEL);
             Ok((database, salvaged))
         });
         // A file of redb's in which nothing of ours verifies is as good as none.
@@ -243,7 +243,7 @@ impl<'a> Finder<'a> {
 
     fn nodes(&self, id: u32, slots: Slot) -> Result<Option<Nodes>> {
         let Some((database, rows)) = &self.rows else { return Ok(None) };
-        let tx = redb::ReadableDatabase::begin_read(database)?;
+        let tx = database.begin_read()?;
         Ok(Some(rows.nodes(&tx, id, slots, MAX_LEVEL)))
     }
 

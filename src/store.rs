@@ -375,7 +375,7 @@ impl Builder {
     fn open_store(&self, directory: &Arc<Directory>, lock: StoreLock) -> Result<Store> {
         let database = open_database(directory, self.read_only, self.cache_size)?;
         let path = || directory.join(STORE_FILE);
-        let transaction = Arc::new(redb::ReadableDatabase::begin_read(&database)?);
+        let transaction = Arc::new(database.begin_read()?);
         let state = match storage::shielded(|| storage::read_state(&transaction))? {
             Found::State(state) => state,
             Found::Foreign => {

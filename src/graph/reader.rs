@@ -136,7 +136,7 @@ impl CollectionReader {
 
     /// All keys with their slots, in order.
     pub(crate) fn keys(&self) -> Result<impl Iterator<Item = Result<(u64, Slot)>> + '_> {
-        let mut entries = ReadableTable::iter(&self.tables()?.keys)?;
+        let mut entries = shielded(|| Ok(ReadableTable::iter(&self.tables()?.keys)?))?;
         let (mut last, mut found, mut complete) = (None, 0, false);
         let mut next = move || -> Result<Option<(u64, Slot)>> {
             let Some(entry) = entries.next() else {

@@ -176,8 +176,13 @@ fn walk<K: StretchKey, const KIND: u8>(
 ) -> bool {
     let mut rest = shielded(|| Ok(ReadableTable::iter(table)?)).ok();
     while let Some(mut entries) = rest.take() {
-        match shielded(|| Ok((step(&mut entries).transpose()?, entries))) {
-            Ok((Some((key, row)), entries)) => rest = visit(K::of(&key), row.value()).then_some(entries),
+        let read = shielded(|| {
+            let entry = step(&mut entries).transpose()?;
+            // What an entry lends is cut out of a page that may be damaged.
+            Ok((entry.map(|(key, row)| (K::of(&key), row.value().to_vec())), entries))
+        });
+        match read {
+            Ok((Some((key, row)), entries)) => rest = visit(key, &row).then_some(entries),
             Ok((None, _)) => return true,
             Err(_) => {}
         }

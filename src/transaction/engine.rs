@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use redb::{Database, ReadableDatabase};
-
+use super::database::Database;
 use super::ledger::Ledger;
 use super::protocol::WriterSlot;
 use super::published::Published;
@@ -19,8 +18,7 @@ pub(crate) const STORE_FILE: &str = "store.redb";
 /// Dropped by whoever holds the last transaction, snapshot or store. Fields are in drop order: the lock goes last.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    /// `None` when it is being dropped.
-    database: Option<Database>,
+    database: Database,
     pub(crate) allocator: Arc<SegmentAllocator>,
     pub(crate) writer: WriterSlot<Ledger>,
     pub(crate) directory: Arc<Directory>,
@@ -47,7 +45,6 @@ impl Engine {
     ) -> Self {
         let writer = WriterSlot::new(ledger);
         let next_collection = AtomicU32::new(next_collection);
-        let database = Some(database);
         Self { database, allocator, writer, directory, store, read_only, next_collection, _lock: lock }
     }
 
@@ -63,21 +60,12 @@ impl Engine {
         self.next_collection.load(Ordering::Relaxed)
     }
 
-    fn database(&self) -> Result<&Database> {
-        self.database.as_ref().ok_or(Error::Poisoned)
-    }
-
     pub(crate) fn begin_read(&self) -> Result<Arc<redb::ReadTransaction>> {
-        shielded(|| Ok(Arc::new(self.database()?.begin_read()?)))
+        Ok(Arc::new(self.database.begin_read()?))
     }
 
-    /// A redb transaction that will not need a repair if the process dies after its commit.
     pub(crate) fn begin_write(&self) -> Result<redb::WriteTransaction> {
-        shielded(|| {
-            let mut tx = self.database()?.begin_write()?;
-            tx.set_quick_repair(true);
-            Ok(tx)
-        })
+        self.database.begin_write()
     }
 
     /// Whether the store was opened with a defect.
@@ -159,14 +147,7 @@ impl Engine {
 
     /// Gives redb's free pages back to the system. No snapshot may be alive.
     pub(crate) fn compact_database(&mut self) -> Result<()> {
-        let database = self.database.as_mut().ok_or(Error::Poisoned)?;
-        let compacted = shielded(|| {
-            database.compact().map_err(|e| match e {
-                redb::CompactionError::Storage(e) => Error::Storage(e),
-                e => Error::CommitAborted { reason: e.to_string() },
-            })
-        });
-        compacted.inspect_err(|_| self.directory.poison())?;
+        self.database.compact().inspect_err(|_| self.directory.poison())?;
         // redb's commits in there were not ones for a quick repair.
         self.commit_rows(|_| Ok(()))
     }
@@ -188,11 +169,5 @@ impl Drop for Engine {
         // Whoever wants to know of a failure calls `Store::close`. Here the poison flag keeps redb from making commits durable
         // whose vectors are not.
         let _ = self.shut_down();
-        // redb writes its bookkeeping back, and panics where that is damaged.
-        let database = self.database.take();
-        let _ = shielded(|| {
-            drop(database);
-            Ok(())
-        });
     }
 }

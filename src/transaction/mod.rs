@@ -21,7 +21,7 @@ mod sync;
 mod tables;
 mod write;
 
-pub(crate) use database::open_database;
+pub(crate) use database::{Database, open_database};
 pub(crate) use engine::{Engine, STORE_FILE};
 pub(crate) use ledger::{Borrowed, Ledger};
 pub(crate) use protocol::WriterSlot;

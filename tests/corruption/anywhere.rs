@@ -1,4 +1,4 @@
-//! Any byte of any of a store's files.
+//! Any byte of any of a store's files, and any pages of `store.redb`.
 //!
 //! redb does not verify its pages when it reads them, so damage of its trees can show in any way: what is promised is that no
 //! wrong answer comes of it, and no panic of ours. Where redb itself panics, its place is counted; where it panics again while it cleans
@@ -21,6 +21,7 @@ use rand::seq::index;
 
 use crate::asking::{Fixture, Outcome, last_stage};
 use crate::large::Large;
+use crate::pages::Pages;
 use crate::patch::{mask, open_for_patching, with_flipped};
 use crate::rows::rewrite;
 use crate::watch::{Origin, Watched, origin, watch};
@@ -36,6 +37,16 @@ fn flipped_bytes_anywhere_in_a_small_store_never_give_wrong_answers() {
 fn flipped_bytes_anywhere_in_a_large_store_never_give_wrong_answers() {
     let tally = Campaign { subject: "large", flips: flips(600) }.run();
     assert!(tally.refused > tally.flips / 20, "some of the damage is noticed");
+}
+
+/// Where a page is noise, redb's panics are caught all the same.
+#[test]
+fn damaged_pages_never_give_wrong_answers_nor_panics() {
+    let tally = Campaign { subject: "pages", flips: flips(60) }.run();
+    assert_eq!(tally.panics, BTreeMap::new(), "panics came out");
+    let aborts: usize = tally.aborts.values().sum();
+    assert!(aborts <= tally.flips / 100, "{aborts} second panics");
+    assert!(tally.refused > tally.flips / 4, "much of the damage is noticed");
 }
 
 fn flips(or: usize) -> usize {
@@ -55,6 +66,7 @@ fn seed() -> u64 {
 enum Subject {
     Small(Box<Fixture>),
     Large(Box<Large>),
+    Pages(Box<Pages>),
 }
 
 /// One byte of one file, and the bits of it that flip.
@@ -64,10 +76,19 @@ struct Flip {
     mask: u8,
 }
 
+enum Damage {
+    Flip(Flip),
+    /// Pages that this seed chooses.
+    Pages(u64),
+}
+
 impl Subject {
     fn new(name: &str) -> Self {
         if name == "large" {
             return Self::Large(Box::new(Large::new()));
+        }
+        if name == "pages" {
+            return Self::Pages(Box::new(Pages::new(seed())));
         }
         // Enough for tables of several pages; without the pages of earlier commits, which nobody reads.
         let fixture = Fixture::with_vectors(300, seed());
@@ -80,6 +101,47 @@ impl Subject {
         match self {
             Self::Small(fixture) => &fixture.path,
             Self::Large(large) => &large.path,
+            Self::Pages(pages) => &pages.fixture.path,
+        }
+    }
+
+    fn damages(&self, most: usize) -> Vec<Damage> {
+        match self {
+            Self::Pages(_) => {
+                // There is no end to them.
+                let most = most.min(10_000);
+                say(format_args!("flips {most} stores with damaged pages"));
+                (0..most as u64).map(|n| Damage::Pages(seed() + n)).collect()
+            }
+            _ => self.flips(most).into_iter().map(Damage::Flip).collect(),
+        }
+    }
+
+    fn story(&self, damage: &Damage) -> String {
+        match (self, damage) {
+            (Self::Pages(pages), Damage::Pages(seed)) => format!("seed {seed}, {}", pages.story(*seed)),
+            (_, Damage::Pages(seed)) => format!("seed {seed}"),
+            (_, Damage::Flip(flip)) => {
+                let name = flip.file.file_name().unwrap().to_string_lossy();
+                format!("{name}, offset {}, mask {:02x}", flip.offset, flip.mask)
+            }
+        }
+    }
+
+    fn watch(&self, number: usize, damage: &Damage, limit: usize) -> Watched<Outcome> {
+        match (self, damage) {
+            (Self::Pages(pages), Damage::Pages(seed)) => {
+                let watched = watch(limit.max(64 << 20), || pages.ask(*seed));
+                pages.mend();
+                watched
+            }
+            (_, Damage::Flip(flip)) => {
+                let next_to = self.next_to(flip);
+                let file = open_for_patching(&flip.file);
+                let ask = || self.ask(number, flip, next_to);
+                with_flipped(&file, flip.offset, flip.mask, || watch(limit, ask))
+            }
+            (_, Damage::Pages(_)) => unreachable!("pages are damaged in a store of their own"),
         }
     }
 
@@ -128,6 +190,7 @@ impl Subject {
             Self::Large(large) => {
                 large.ask(next_to, number.is_multiple_of(200), &mut StdRng::seed_from_u64(flip.offset))
             }
+            Self::Pages(pages) => pages.fixture.ask(),
         }
     }
 
@@ -154,15 +217,11 @@ fn child() {
     let (most, from, step) = (numbers.next().unwrap(), numbers.next().unwrap(), numbers.next().unwrap());
     let files = fs::read_dir(subject.path()).unwrap();
     let size: u64 = files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
-    let flips = subject.flips(most);
-    for (number, flip) in flips.iter().enumerate().skip(from).step_by(step) {
-        let name = flip.file.file_name().unwrap().to_string_lossy();
-        say(format_args!("begin {number} {name}, offset {}, mask {:02x}", flip.offset, flip.mask));
-        let next_to = subject.next_to(flip);
-        let file = open_for_patching(&flip.file);
-        let ask = || subject.ask(number, flip, next_to);
-        let watched = with_flipped(&file, flip.offset, flip.mask, || watch(2 * size as usize, ask));
-        tell(watched, matches!(subject, Subject::Small(_)));
+    let damages = subject.damages(most);
+    for (number, damage) in damages.iter().enumerate().skip(from).step_by(step) {
+        say(format_args!("begin {number} {}", subject.story(damage)));
+        let watched = subject.watch(number, damage, 2 * size as usize);
+        tell(watched, !matches!(subject, Subject::Large(_)));
     }
     say(format_args!("done"));
 }
@@ -317,7 +376,9 @@ impl Tally {
     /// The process is gone: two panics of redb's, one while the other was cleaned up after, are all that may do that.
     fn died(&mut self, flip: &str, said: &str) {
         self.flips += 1;
-        let last = said.lines().filter_map(|line| line.strip_prefix("panic at ")).next_back();
+        // The last word is that of what notices the second panic, in the standard library.
+        let mut panics = said.lines().filter_map(|line| line.strip_prefix("panic at "));
+        let last = panics.rfind(|place| !place.starts_with("/rustc/"));
         match last.map(origin) {
             Some(Origin::Redb(file)) if said.contains("aborting") => {
                 *self.aborts.entry(file).or_default() += 1

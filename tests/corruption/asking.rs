@@ -34,6 +34,8 @@ pub struct Fixture {
     pub path: PathBuf,
     pub queries: Vec<Vec<f32>>,
     pub expected: Answers,
+    /// All that a key has ever held.
+    pub history: BTreeMap<u64, Vec<Vec<f32>>>,
 }
 
 /// Everything that is asked of a collection.
@@ -171,7 +173,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store");
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut stored = BTreeMap::new();
+        let (mut stored, mut history) = (BTreeMap::new(), BTreeMap::<u64, Vec<_>>::new());
         let store = Store::open(&path).unwrap();
         let all: Vec<u64> = (0..n).collect();
         let first: [(&[u64], &[u64]); 2] = [(&[], &all), (&[40, 41, 95], &[13, 14])];
@@ -183,6 +185,7 @@ impl Fixture {
                 for &key in *inserted {
                     let vector = point(&mut rng);
                     points.insert(key, &vector).unwrap();
+                    history.entry(key).or_default().push(vector.clone());
                     stored.insert(key, vector);
                 }
                 for key in *removed {
@@ -197,7 +200,7 @@ impl Fixture {
         let queries: Vec<Vec<f32>> = (0..3).map(|_| point(&mut rng)).collect();
         let expected = Answers::of(&path, n + 10, &queries);
         expected.assert_right(&stored, &queries);
-        Self { _dir: dir, path, queries, expected }
+        Self { _dir: dir, path, queries, expected, history }
     }
 
     pub fn segment(&self) -> PathBuf {

@@ -48,6 +48,11 @@ impl<'a> Rows<'a> {
 
 /// Writes all rows into a new redb file, so that it holds no pages but those in use.
 pub fn rewrite(fixture: &Fixture) {
+    rewrite_with(fixture, |_| {});
+}
+
+/// The same, with what else `add` puts in there.
+pub fn rewrite_with(fixture: &Fixture, add: impl FnOnce(&redb::WriteTransaction)) {
     let rows = Rows::new(fixture);
     let memory = Memory(Arc::default());
     let database = redb::Database::builder().create_with_backend(memory.clone()).unwrap();
@@ -55,6 +60,7 @@ pub fn rewrite(fixture: &Fixture) {
     for row in TABLES.into_iter().flat_map(|table| rows.read(table)) {
         assert!(!row.table.write(&tx, &row.key, Some(&row.value)));
     }
+    add(&tx);
     tx.commit().unwrap();
     drop(database);
     fs::write(fixture.store_redb(), &*memory.0.lock().unwrap()).unwrap();

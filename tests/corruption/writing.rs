@@ -88,7 +88,7 @@ fn change(store: &Store, rng: &mut StdRng, after: &mut Held) -> Result<nestling:
     Ok(tx)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
