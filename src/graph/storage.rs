@@ -308,9 +308,12 @@ pub(crate) fn drop_collection(
     segments: impl Iterator<Item = u32>,
 ) -> Result<()> {
     tx.open_table(COLLECTION_TABLE)?.remove(name)?;
-    let mut table = tx.open_table(SEGMENT_TABLE)?;
-    for segment in segments {
-        table.remove(segment)?;
+    {
+        // Closed before tables are deleted: where redb panics at that, closing another one would be a second panic, and abort.
+        let mut table = tx.open_table(SEGMENT_TABLE)?;
+        for segment in segments {
+            table.remove(segment)?;
+        }
     }
     let names = TableNames::new(collection);
     tx.delete_table(names.nodes())?;
