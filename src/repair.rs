@@ -12,6 +12,7 @@
 //! is left passes redb's integrity check.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::graph::rows::{CollectionRow, StateRow};
 use crate::graph::salvage::{Nodes, Salvaged, strip};
 use crate::graph::storage::shielded;
 use crate::hnsw::level::MAX_LEVEL;
-use crate::io::{Directory, LOCK_FILE, StoreLock};
+use crate::io::{Directory, Image, LOCK_FILE, StoreLock};
 use crate::opening::{create, new_state};
 use crate::options::{Codes, CollectionDefinition, Metric, Parameters};
 use crate::site::Site;
@@ -94,7 +95,7 @@ fn repair(from: &Path, to: &Path) -> Result<Repair> {
     // Without a lock file nobody has it open, and none is made here.
     let _lock = source.join(LOCK_FILE).exists().then(|| StoreLock::shared(from)).transpose()?;
     let mut site = Site::begin(to)?;
-    let lost = Finder::new(&source, headers).find()?;
+    let lost = Finder::new(&source, headers)?.find()?;
     let tables_kept = keep_tables(&source, &site)?;
     if !tables_kept {
         create(site.directory())?;
@@ -116,26 +117,59 @@ fn repair(from: &Path, to: &Path) -> Result<Repair> {
 
 /// Copies `store.redb` and takes our tables out of the copy. False, and no file, when what is left cannot be trusted.
 fn keep_tables(source: &Arc<Directory>, site: &Site) -> Result<bool> {
-    let target = site.directory().join(STORE_FILE);
-    match std::fs::copy(source.join(STORE_FILE), &target) {
-        Ok(_) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(Error::io("copy to", target, e)),
+    let directory = site.directory();
+    if !source.join(STORE_FILE).exists() {
+        return Ok(false);
     }
-    let stripped = shielded(|| {
-        let mut database = open_database(site.directory(), false, CACHE)?;
-        let mut tx = database.begin_write()?;
-        tx.set_quick_repair(true);
+    // The bytes alone: the copy of a file that is read-only must not be.
+    let copy = || Image::new(source.open(STORE_FILE, false)?, directory.create(STORE_FILE)?)?.copy();
+    copy().map_err(|e| Error::io("copy to", directory.join(STORE_FILE), e))?;
+    if unless_damaged(strip_copy(directory))?.is_some() {
+        return Ok(true);
+    }
+    directory.remove(STORE_FILE).map_err(|e| Error::io("remove", directory.join(STORE_FILE), e))?;
+    Ok(false)
+}
+
+fn strip_copy(directory: &Arc<Directory>) -> Result<()> {
+    shielded(|| {
+        let mut database = open_database(directory, false, CACHE)?;
+        let tx = database.begin_write()?;
         strip(&tx, &new_state())?;
-        tx.commit().map_err(|e| Error::CommitAborted { reason: e.to_string() })?;
+        tx.commit().map_err(|e| match e {
+            redb::CommitError::Storage(e) => Error::Storage(e),
+            e => Error::corrupted(STORE_FILE, e.to_string()),
+        })?;
         // Whether it had to mend its own bookkeeping does not matter: that is done.
-        database.check_integrity().map_err(|e| Error::corrupted(STORE_FILE, e.to_string()))?;
-        Ok(())
-    });
-    if stripped.is_err() {
-        std::fs::remove_file(&target).map_err(|e| Error::io("remove", &target, e))?;
-    }
-    Ok(stripped.is_ok())
+        database.check_integrity().map(|_| ())
+    })
+}
+
+/// `None` where damage kept something from being done. A disk that is full, or a file that may not be opened, is no damage: what it
+/// holds may be whole.
+fn unless_damaged<T>(done: Result<T>) -> Result<Option<T>> {
+    let from_redb = match &done {
+        Err(Error::Io { .. } | Error::Locked { .. }) => return done.map(Some),
+        Err(
+            Error::Storage(e)
+            | Error::Table(redb::TableError::Storage(e))
+            | Error::Database { source: redb::DatabaseError::Storage(e), .. },
+        ) => Some(e),
+        _ => None,
+    };
+    let of_the_disk = match from_redb {
+        // What a damaged length or page number leads to.
+        Some(redb::StorageError::Io(e)) => !matches!(
+            e.kind(),
+            ErrorKind::UnexpectedEof
+                | ErrorKind::InvalidData
+                | ErrorKind::InvalidInput
+                | ErrorKind::FileTooLarge
+        ),
+        Some(redb::StorageError::PreviousIo) => true,
+        _ => false,
+    };
+    if of_the_disk { done.map(Some) } else { Ok(done.ok()) }
 }
 
 /// Everything that was found.
@@ -162,17 +196,21 @@ struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    fn new(source: &'a Arc<Directory>, headers: Vec<Described>) -> Self {
-        let rows = shielded(|| {
+    fn new(source: &'a Arc<Directory>, headers: Vec<Described>) -> Result<Self> {
+        let read = || {
             let database = open_database(source, true, CACHE)?;
             let salvaged = Salvaged::read(&database.begin_read()?, MAX_LEVEL);
             Ok((database, salvaged))
-        });
+        };
+        let rows = match source.join(STORE_FILE).exists() {
+            true => unless_damaged(read())?,
+            false => None,
+        };
         // A file of redb's in which nothing of ours verifies is as good as none.
         let of_use = |rows: &Salvaged| {
             rows.state.is_some() || !rows.collections.is_empty() || !rows.segments.is_empty()
         };
-        Self { source, headers, rows: rows.ok().filter(|(_, rows)| of_use(rows)) }
+        Ok(Self { source, headers, rows: rows.filter(|(_, rows)| of_use(rows)) })
     }
 
     fn find(mut self) -> Result<Found> {
@@ -390,5 +428,37 @@ impl Remainder {
             lost_keys: self.lost_keys.clone(),
             definition_lost: self.definition_lost,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An intact store on a full disk must not come out without the app's tables.
+    #[test]
+    fn what_the_disk_refuses_is_not_taken_for_damage() {
+        let io = |kind: ErrorKind| std::io::Error::from(kind);
+        let storage = |kind| Error::Storage(redb::StorageError::Io(io(kind)));
+        let opening = |source| Error::Database { path: STORE_FILE.into(), source };
+        for refused in [
+            Error::io("open", STORE_FILE, io(ErrorKind::PermissionDenied)),
+            storage(ErrorKind::StorageFull),
+            Error::Storage(redb::StorageError::PreviousIo),
+            opening(redb::DatabaseError::Storage(redb::StorageError::Io(io(ErrorKind::PermissionDenied)))),
+        ] {
+            let told = refused.to_string();
+            assert!(unless_damaged::<()>(Err(refused)).is_err(), "{told}");
+        }
+        for damage in [
+            Error::corrupted(STORE_FILE, "a page of noise"),
+            storage(ErrorKind::UnexpectedEof),
+            Error::Storage(redb::StorageError::Corrupted(String::new())),
+            opening(redb::DatabaseError::UpgradeRequired(1)),
+        ] {
+            let told = damage.to_string();
+            assert!(matches!(unless_damaged::<()>(Err(damage)), Ok(None)), "{told}");
+        }
+        assert!(matches!(unless_damaged(Ok(7)), Ok(Some(7))));
     }
 }

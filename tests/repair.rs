@@ -374,6 +374,28 @@ fn parameters(store: &Store) -> Vec<(String, Parameters)> {
     tx.list_collections().into_iter().map(of).collect()
 }
 
+/// The story: the copy of a read-only `store.redb` was read-only as well, could not be opened for taking our tables out, and what is
+/// in it was given up as if it were damaged: the app's tables were gone, and repair had succeeded.
+#[test]
+fn a_store_that_is_read_only_keeps_the_apps_tables() {
+    let original = Original::new(4);
+    let home = tempfile::tempdir().unwrap();
+    let (from, to) = (home.path().join("sound"), home.path().join("repaired"));
+    write(&from, &original.files);
+    for name in original.files.keys() {
+        let mut permissions = std::fs::metadata(from.join(name)).unwrap().permissions();
+        permissions.set_readonly(true);
+        std::fs::set_permissions(from.join(name), permissions).unwrap();
+    }
+    let repair = Store::repair(&from, &to).unwrap();
+    assert!(repair.tables_kept && repair.rows_found, "{repair:?}");
+    // Whoever may do everything, as root may, would be let in all the same.
+    assert!(!std::fs::metadata(to.join("store.redb")).unwrap().permissions().readonly());
+    let store = Store::open(&to).unwrap();
+    assert!(titles(&store) == original.titles);
+    assert_eq!(store.check().unwrap().problems, []);
+}
+
 fn contents(store: &Store) -> BTreeMap<String, Vectors> {
     let tx = store.begin_read().unwrap();
     let read = |name: String| {
