@@ -267,7 +267,7 @@ impl<'a> Finder<'a> {
         let nodes = self.nodes(id, slots)?;
         let mut remainder = match known {
             Some((name, parameters)) => Remainder::new(name, parameters, false, files),
-            None => Remainder::new(format!("recovered-{id}"), guess(geometry, &files), true, files),
+            None => Remainder::new(self.made_up_name(id), guess(geometry, &files), true, files),
         };
         remainder.expected = row.map(|(_, row): &(String, CollectionRow)| row.live);
         match nodes {
@@ -277,6 +277,17 @@ impl<'a> Finder<'a> {
             _ => remainder.take_consistent(geometry, slots),
         }
         Ok(Some(remainder))
+    }
+
+    /// A name that no collection has, as far as the rows tell.
+    fn made_up_name(&self, id: u32) -> String {
+        let is_free = |name: &String| match &self.rows {
+            Some((_, rows)) => rows.collections.values().all(|(taken, _)| taken != name),
+            None => true,
+        };
+        let name = format!("recovered-{id}");
+        let numbered = (2..).map(|n: u32| format!("{name}-{n}"));
+        std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)
     }
 
     fn nodes(&self, id: u32, slots: Slot) -> Result<Option<Nodes>> {
@@ -404,7 +415,8 @@ impl Remainder {
             .element(p.element);
         let mut recovered = 0;
         // An empty collection is one, too.
-        let batches = self.vectors.chunks(BATCH).chain(self.vectors.is_empty().then_some(&[][..]));
+        let batches =
+            self.vectors.chunks(BATCH).chain(self.vectors.is_empty().then_some(&[][..]));
         for batch in batches {
             let mut vectors = Vec::with_capacity(batch.len());
             for &(_, key, slot) in batch {

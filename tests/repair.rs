@@ -396,6 +396,39 @@ fn a_store_that_is_read_only_keeps_the_apps_tables() {
     assert_eq!(store.check().unwrap().problems, []);
 }
 
+/// The story: a collection whose row is lost got the name of another one, and the two became one, or repair failed.
+#[test]
+fn a_made_up_name_is_nobody_elses() {
+    let home = tempfile::tempdir().unwrap();
+    let (from, to) = (home.path().join("damaged"), home.path().join("repaired"));
+    let store = Store::open(&from).unwrap();
+    let tx = store.begin_write().unwrap();
+    // The second collection has id 1.
+    for (offset, name) in [(0.0, "recovered-1"), (10.0, "photographs"), (20.0, "recovered-1-2")] {
+        let mut collection = tx.open_collection(CollectionDefinition::new(name, 2, Metric::L2)).unwrap();
+        for key in 0..20 {
+            collection.insert(key, &[offset, key as f32]).unwrap();
+        }
+    }
+    tx.commit().unwrap();
+    store.close().unwrap();
+    // Its row is lost: the checksum covers the name.
+    let mut bytes = std::fs::read(from.join("store.redb")).unwrap();
+    let places: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(b"photographs")).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at + 10] = b't');
+    std::fs::write(from.join("store.redb"), bytes).unwrap();
+
+    let repair = Store::repair(&from, &to).unwrap();
+    let names: Vec<(&str, bool)> =
+        repair.collections.iter().map(|c| (c.name.as_str(), c.definition_lost)).collect();
+    assert_eq!(names, [("recovered-1", false), ("recovered-1-2", false), ("recovered-1-3", true)]);
+    let contents = contents(&Store::open(&to).unwrap());
+    for (offset, name) in [(0.0, "recovered-1"), (20.0, "recovered-1-2"), (10.0, "recovered-1-3")] {
+        assert!(contents[name].values().map(|x| x[0]).eq([offset; 20]), "{name}");
+    }
+}
+
 fn contents(store: &Store) -> BTreeMap<String, Vectors> {
     let tx = store.begin_read().unwrap();
     let read = |name: String| {
