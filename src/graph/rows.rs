@@ -90,8 +90,15 @@ impl Place<'_> {
             Kind::Collection => String::from_utf8_lossy(self.key).into_owned(),
             _ => self.key.iter().map(|byte| format!("{byte:02x}")).collect(),
         };
-        let location = format!("store.redb, collection {}, {:?} row {key}", self.collection, self.kind);
-        Error::corrupted(location.to_lowercase(), detail)
+        let kind = format!("{:?}", self.kind).to_lowercase();
+        let row = format!("{kind} row {key}");
+        let location = match self.kind {
+            Kind::Node | Kind::Link | Kind::Key | Kind::Free => {
+                format!("store.redb, collection {}, {row}", self.collection)
+            }
+            Kind::State | Kind::Collection | Kind::Segment | Kind::Journal => format!("store.redb, {row}"),
+        };
+        Error::corrupted(location.trim_end(), detail)
     }
 }
 
@@ -545,6 +552,18 @@ mod tests {
                 found: std::array::from_fn(|ef| std::array::from_fn(|k| (100 * ef + k) as u32)),
             },
         }
+    }
+
+    #[test]
+    fn an_error_names_the_row_as_its_user_knows_it() {
+        let location = |kind, collection, key| match (Place { kind, collection, key }).corrupted("") {
+            Error::Corrupted { location, .. } => location,
+            e => panic!("{e}"),
+        };
+        assert_eq!(location(Kind::Node, 3, &[1, 0xab]), "store.redb, collection 3, node row 01ab");
+        assert_eq!(location(Kind::Collection, 0, b"Photos"), "store.redb, collection row Photos");
+        assert_eq!(location(Kind::Segment, 0, &[7]), "store.redb, segment row 07");
+        assert_eq!(location(Kind::State, 0, &[]), "store.redb, state row");
     }
 
     #[test]
