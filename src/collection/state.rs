@@ -105,9 +105,16 @@ impl CollectionState {
         pending: Arc<Pending>,
     ) -> Arc<CollectionReader> {
         let capacity = self.parameters.capacity();
-        let reader =
-            CollectionReader::new(self.id, capacity, MAX_LEVEL, cursor, transaction, overlay, pending);
-        Arc::new(reader)
+        Arc::new(CollectionReader::new(
+            self.name.clone(),
+            self.id,
+            capacity,
+            MAX_LEVEL,
+            cursor,
+            transaction,
+            overlay,
+            pending,
+        ))
     }
 }
 

@@ -11,7 +11,7 @@ use super::page::{PAGE_SLOTS, Page};
 use super::rows::{Kind, LinkRow, NodeRecord, Place, decode_empty, decode_slot};
 use super::snapshot::PageSource;
 use super::storage::{
-    FREE, FreeKey, KEY, LINK, NODE, Row, TableNames, free_key_bytes, own_table, read_collections, shielded,
+    FREE, FreeKey, KEY, LINK, NODE, Row, TableNames, free_key_bytes, own_table, read_collection, shielded,
 };
 use crate::error::{Error, Result};
 use crate::options::Capacity;
@@ -20,6 +20,7 @@ use crate::vectors::Slot;
 /// The rows of one collection in one snapshot: the tables, opened when first needed, under what the journal has ahead of them.
 #[derive(Debug)]
 pub(crate) struct CollectionReader {
+    name: Arc<str>,
     collection: u32,
     capacity: Capacity,
     max_level: u8,
@@ -48,7 +49,12 @@ impl std::fmt::Debug for Tables {
 }
 
 impl CollectionReader {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called in one place, with what a snapshot knows of a collection"
+    )]
     pub(crate) fn new(
+        name: Arc<str>,
         collection: u32,
         capacity: Capacity,
         max_level: u8,
@@ -58,7 +64,7 @@ impl CollectionReader {
         pending: Arc<Pending>,
     ) -> Self {
         let tables = OnceLock::new();
-        Self { collection, capacity, max_level, slots, transaction, overlay, pending, tables }
+        Self { name, collection, capacity, max_level, slots, transaction, overlay, pending, tables }
     }
 
     pub(crate) fn overlay(&self) -> &Arc<Overlay> {
@@ -74,8 +80,8 @@ impl CollectionReader {
             return Ok(tables);
         }
         let names = TableNames::new(self.collection);
-        let row = read_collections(&self.transaction)?.into_values().find(|row| row.id == self.collection);
-        let live = row.map_or(0, |row| row.live);
+        let row = read_collection(&self.transaction, &self.name)?;
+        let live = row.filter(|row| row.id == self.collection).map_or(0, |row| row.live);
         let open = || -> Result<Tables, TableError> {
             Ok(Tables {
                 live,

@@ -393,6 +393,14 @@ pub(crate) fn read_collections(tx: &ReadTransaction) -> Result<BTreeMap<String, 
     Ok(collections)
 }
 
+/// One collection, if there is one of the name.
+pub(super) fn read_collection(tx: &ReadTransaction, name: &str) -> Result<Option<CollectionRow>> {
+    let table = tx.open_table(COLLECTION_TABLE).map_err(own_table)?;
+    let Some(row) = ReadableTable::get(&table, name)? else { return Ok(None) };
+    let place = Place { kind: Kind::Collection, collection: 0, key: name.as_bytes() };
+    CollectionRow::decode(&place, row.value()).map(Some)
+}
+
 /// All segments, by id.
 pub(crate) fn read_segments(tx: &ReadTransaction) -> Result<BTreeMap<u32, SegmentRow>> {
     let table = tx.open_table(SEGMENT_TABLE).map_err(own_table)?;

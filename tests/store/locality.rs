@@ -292,3 +292,36 @@ fn assert_grows_like_log(what: &str, small: &Series, large: &Series, of: impl Fn
         "{kind:?}: {what} grew {growth:.2}-fold from {from} to {to}, log n {log:.2}-fold"
     );
 }
+
+/// The story: with 4,000 collections an insert into one of them took 6 ms, because each commit's reader looked for its collection's row
+/// by decoding everybody's.
+#[test]
+fn an_insert_reads_no_rows_of_other_collections() {
+    let bytes_read = |others: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let store = Store::open(&path).unwrap();
+        let tx = store.begin_write().unwrap();
+        for other in 0..others {
+            let name = format!("collection {other}");
+            tx.open_collection(CollectionDefinition::new(&name, DIMENSION, Metric::L2)).unwrap();
+        }
+        tx.open_collection(DEFAULT).unwrap().insert(0, &[1.0; DIMENSION]).unwrap();
+        tx.commit().unwrap();
+        store.close().unwrap();
+        // Without a cache, so that whatever is looked at is read.
+        let store = Store::builder().cache_size(0).open(&path).unwrap();
+        let costs: Vec<u64> = (1..=8)
+            .map(|key| {
+                let cost = measure(&store, DEFAULT, |points| {
+                    points.insert(key, &[key as f32; DIMENSION]).unwrap();
+                });
+                cost.bytes_read
+            })
+            .collect();
+        costs.iter().sum::<u64>() / costs.len() as u64
+    };
+    let (few, many) = (bytes_read(20), bytes_read(600));
+    println!("bytes read for an insert beside 20 collections: {few}, beside 600: {many}");
+    assert!(many < 3 * few, "{many} bytes beside 600 collections, {few} beside 20");
+}
