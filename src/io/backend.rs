@@ -2,25 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::io;
+#[cfg(not(windows))]
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::{BackendError, StorageBackend};
+#[cfg(not(windows))]
+use redb::BackendError;
+use redb::StorageBackend;
 
 use super::directory::DiskFile;
 
 /// `store.redb` as redb sees it: reads and writes go through our [`DiskFile`], so that they are counted, observed and refused
-/// once the store is poisoned; locks go to redb's own backend over the same file.
+/// once the store is poisoned; locks go to redb's own backend over the same file, so that redb itself, in another program, keeps out.
+///
+/// On Windows nothing is locked: redb 4.5 locks all bytes of the file for the one handle that it has, and there a lock keeps every other
+/// handle from reading, as checks and backups do. redb takes a backend that supports no locks, which is what the trait's default methods
+/// say, as one whose owner sees to that: the store's own lock file does, among stores. None of this was tried on Windows.
 ///
 /// The poison flag is what keeps a promise: redb makes pending non-durable commits durable when its database is dropped,
 /// and after a failed segment sync their vectors may not be on disk.
 #[derive(Debug)]
 pub(crate) struct FileBackend {
     file: DiskFile,
+    #[cfg(not(windows))]
     locks: redb::backends::FileBackend,
 }
 
 impl FileBackend {
+    #[cfg(windows)]
+    pub(crate) fn new(file: DiskFile) -> io::Result<Self> {
+        Ok(Self { file })
+    }
+
+    #[cfg(not(windows))]
     pub(crate) fn new(file: DiskFile) -> io::Result<Self> {
         let locks = redb::backends::FileBackend::new(file.as_file().try_clone()?)
             .map_err(|e| io::Error::other(e.to_string()))?;
@@ -51,30 +65,37 @@ impl StorageBackend for FileBackend {
         self.file.write_all_at(offset, data)
     }
 
+    #[cfg(not(windows))]
     fn close(&self) -> io::Result<()> {
         self.locks.close()
     }
 
+    #[cfg(not(windows))]
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.locks.try_lock_range(start, end)
     }
 
+    #[cfg(not(windows))]
     fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.locks.try_lock_shared_range(start, end)
     }
 
+    #[cfg(not(windows))]
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
         self.locks.lock_range(start, end)
     }
 
+    #[cfg(not(windows))]
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
         self.locks.lock_shared_range(start, end)
     }
 
+    #[cfg(not(windows))]
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
         self.locks.unlock_range(start, end)
     }
 
+    #[cfg(not(windows))]
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.locks.query_lock_range(start, end)
     }
