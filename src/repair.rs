@@ -31,8 +31,9 @@ use crate::trace::span;
 use crate::transaction::{Database, Durability, STORE_FILE, open_database};
 use crate::vectors::{Described, Geometry, Remains, Slot, described};
 
-/// Vectors that are inserted in one transaction.
+/// Vectors that are inserted in one transaction: so many, unless they take more bytes than this.
 const BATCH: usize = 8192;
+const BATCH_BYTES: usize = 64 << 20;
 const CACHE: usize = 16 << 20;
 
 /// What [`Store::repair`](crate::Store::repair) has saved, and what it could not.
@@ -312,6 +313,11 @@ impl<'a> Finder<'a> {
     }
 }
 
+/// Vectors of this dimension that are inserted in one transaction.
+fn batch_of(dimension: usize) -> usize {
+    (BATCH_BYTES / (dimension * size_of::<f32>()).max(1)).clamp(1, BATCH)
+}
+
 /// Past the last slot that a file has room for.
 fn last_slot(geometry: Geometry, files: &BTreeMap<usize, Remains>) -> Slot {
     let last = files.last_key_value();
@@ -416,7 +422,7 @@ impl Remainder {
         let mut recovered = 0;
         // An empty collection is one, too.
         let batches =
-            self.vectors.chunks(BATCH).chain(self.vectors.is_empty().then_some(&[][..]));
+            self.vectors.chunks(batch_of(p.dimension)).chain(self.vectors.is_empty().then_some(&[][..]));
         for batch in batches {
             let mut vectors = Vec::with_capacity(batch.len());
             for &(_, key, slot) in batch {
@@ -446,6 +452,17 @@ impl Remainder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_takes_no_more_memory_where_vectors_are_long() {
+        for dimension in [1, 384, 2048, 65_535] {
+            let batch = batch_of(dimension);
+            assert!(
+                (1..=BATCH).contains(&batch) && batch * dimension * 4 <= BATCH_BYTES,
+                "{dimension}: {batch}"
+            );
+        }
+    }
 
     /// An intact store on a full disk must not come out without the app's tables.
     #[test]

@@ -76,12 +76,13 @@ impl Stats {
     pub(crate) fn collect(published: &Published) -> Result<Self> {
         // What is stored is read again, without pages in memory: looking must not fill it.
         let (tables, stored) = published.reread()?;
-        let stats = |stored: &CollectionSnapshot| collection(published, stored);
+        // Each goes with the pages that it has loaded before the next one's turn.
+        let stats = |stored: CollectionSnapshot| collection(published, &stored);
         Ok(Self {
             commit: published.commit,
             bytes_on_disk: published.engine.directory.bytes_on_disk()?,
             journal_entries: tables.entries.len(),
-            collections: stored.iter().map(stats).collect::<Result<_>>()?,
+            collections: stored.into_iter().map(stats).collect::<Result<_>>()?,
         })
     }
 }
