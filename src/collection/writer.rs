@@ -54,7 +54,7 @@ pub(crate) struct CollectionWriter {
     keys: BTreeMap<u64, Option<Slot>>,
     reader: Option<Arc<CollectionReader>>,
     slots: FreeSlots,
-    /// Segments created by this transaction, with their ids.
+    /// Segments created by this transaction.
     created: Vec<Arc<Segment>>,
     /// Segments written to, by ordinal.
     touched: BTreeSet<usize>,

@@ -14,7 +14,7 @@ pub(crate) use self::avx512::Avx512;
 /// The size of a cache line on every x86 CPU with AVX2.
 const CACHE_LINE: usize = 64;
 
-/// Prefetches the cache lines that `bytes` touches into all levels of the cache.
+/// Prefetches the cache lines that `items` touch into all levels of the cache.
 ///
 /// # Safety
 ///
