@@ -182,7 +182,7 @@ impl Pages {
             wrong(format!("{:?}", report.problems));
         }
         let tx = store.begin_read().unwrap();
-        for (name, _) in tx.list_collections() {
+        for name in tx.list_collections() {
             for (key, vector) in all(&tx.open_stored_collection(&name).unwrap()).unwrap() {
                 if !self.fixture.history.get(&key).is_some_and(|held| held.contains(&vector)) {
                     wrong(format!("{name}, key {key} never held this"));
