@@ -105,7 +105,8 @@ impl<'a> Query<'a> {
     }
 
     /// How many candidates to keep while searching, 64 by default and at least `k`. More costs time and finds more: with `ef`
-    /// no less than the collection's size the result is exact.
+    /// no less than the collection's size the result is exact, which [`exact`](Self::exact) does for less: beyond some thousands
+    /// the time of a search grows faster than `ef`, and so with `k`.
     pub fn ef(mut self, ef: usize) -> Self {
         self.effort = Effort::Ef(ef);
         self
