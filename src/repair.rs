@@ -44,7 +44,8 @@ pub struct Repair {
     /// Whether `store.redb` could be opened. Otherwise vectors that had been removed may have come back, and nobody can tell which, nor
     /// how many are lost.
     pub rows_found: bool,
-    /// Whether the app's own tables are in the new store, all of them and unharmed; otherwise none is.
+    /// Whether the app's own tables are in the new store, as whole as redb's check can tell; otherwise none is. (Where a page was
+    /// exchanged for another of the file's, tables may be missing from its list unnoticed: look for those that matter.)
     pub tables_kept: bool,
     /// Files of vectors that nothing tells anything about any more.
     pub unknown_segments: usize,
