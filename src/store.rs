@@ -139,6 +139,8 @@ impl Store {
     /// happens, leaves every collection as it was or as it will be; one in the last phase, in which redb moves its pages, makes the next
     /// opening read all of `store.redb` once.
     ///
+    /// [Check](Self::check) a store first that may be damaged: where redb's own bookkeeping is, its compaction may not come to an end.
+    ///
     /// # Errors
     ///
     /// [`CloseError::ReadersAlive`] gives the store back when transactions or collections still use it. After [`CloseError::Failed`] it
