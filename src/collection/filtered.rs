@@ -56,7 +56,7 @@ const PROBE: usize = 4;
 const CHUNK: usize = 64;
 /// Pages whose keys are asked about before the budget is looked at again.
 const PAGES_BETWEEN: usize = 8;
-/// Keys that are looked up before the budget is looked at again.
+/// Keys that are looked up before what passes of them is visited, and the budget looked at again.
 const KEYS_BETWEEN: usize = 16;
 
 impl<'a, K: Kernel> Search<'a, K> {
@@ -342,7 +342,7 @@ fn by_keys(
     filter: &mut Filter<'_>,
     mut visit: impl FnMut(&[Slot]) -> Result<bool>,
 ) -> Result<()> {
-    let mut chunk = Vec::with_capacity(CHUNK);
+    let mut chunk = Vec::with_capacity(KEYS_BETWEEN);
     let (mut last, mut looked_up) = (None, 0);
     for key in set.iter() {
         if last.replace(key) == Some(key) {
@@ -355,7 +355,7 @@ fn by_keys(
                 chunk.push(slot);
             }
         }
-        if chunk.len() == CHUNK || looked_up % KEYS_BETWEEN == 0 {
+        if looked_up % KEYS_BETWEEN == 0 {
             if !visit(&chunk)? {
                 return Ok(());
             }
